@@ -1,0 +1,1 @@
+"""Regard: BERT with its attention in the open."""

@@ -1,0 +1,61 @@
+"""The carriers: small, slotted, no logic. This file never imports torch when it runs, so `text` can use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One sequence of token ids, as a tokenizer made it, special tokens included.
+
+    `offsets` and `words` are None where the caller asked for ids alone.
+    """
+
+    ids: np.ndarray  # (tokens,) int64
+    segments: np.ndarray  # (tokens,) int64: 0 for the first text, 1 for the second
+    source: int = 0  # place of the text in the caller's list; windows of one text share it
+    dropped: int = 0  # tokens cut off by truncation
+    offsets: np.ndarray | None = None  # (tokens, 2) character span in the token's own text
+    words: np.ndarray | None = None  # (tokens,) index of the word in the token's own text; -1 for special tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Sequences lying end to end, shortest first, without padding.
+
+    Sequence `i` owns the tokens from `bounds[i]` to `bounds[i + 1]`, and was number `order[i]` in the caller's list.
+    """
+
+    ids: torch.Tensor  # (tokens,) int64
+    segments: torch.Tensor  # (tokens,) int64
+    positions: torch.Tensor  # (tokens,) int64, from 0 in each sequence
+    bounds: torch.Tensor  # (sequences + 1,) int32, on the device of ids
+    lengths: tuple[int, ...]  # the same on the host, ascending, so that nothing waits for the device
+    order: torch.Tensor  # (sequences,) int64
+
+    def to(self, device: torch.device | str) -> Packed:
+        """The same sequences on another device."""
+        moved = (t.to(device, non_blocking=True) for t in (self.ids, self.segments, self.positions, self.bounds))
+        return Packed(*moved, self.lengths, self.order.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a model says of a packed batch; rows of `pooled` and `logits` stand in the caller's order."""
+
+    hidden: torch.Tensor  # (tokens, width), packed
+    pooled: torch.Tensor | None = None  # (sequences, width)
+    logits: torch.Tensor | None = None  # (sequences, outputs)
+
+
+@dataclass(slots=True)
+class Trace:
+    """Interior values by name, packed like the batch they came from: what a tap has watched."""
+
+    values: dict[str, torch.Tensor] = field(default_factory=dict)

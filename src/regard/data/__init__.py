@@ -1,0 +1,1 @@
+"""Rows of strangers' files to packed ids."""

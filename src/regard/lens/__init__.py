@@ -1,0 +1,1 @@
+"""Activations seen and changed."""

@@ -1,0 +1,1 @@
+"""Gradients: the loop, the optimisers, the objectives."""
