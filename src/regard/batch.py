@@ -41,8 +41,22 @@ class Packed:
 
     def to(self, device: torch.device | str) -> Packed:
         """The same sequences on another device."""
-        moved = (t.to(device, non_blocking=True) for t in (self.ids, self.segments, self.positions, self.bounds))
-        return Packed(*moved, self.lengths, self.order.to(device, non_blocking=True))
+        ids, segments, positions, bounds, order = (
+            t.to(device, non_blocking=True) for t in (self.ids, self.segments, self.positions, self.bounds, self.order)
+        )
+        return Packed(ids, segments, positions, bounds, self.lengths, order)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packed texts and what is to be said of them, in the caller's order."""
+
+    packed: Packed
+    labels: torch.Tensor  # (sequences,) class ids, or (sequences, labels) 0/1, or (sequences,) numbers
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.packed.to(device), self.labels.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, slots=True)

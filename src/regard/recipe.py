@@ -100,7 +100,7 @@ def write(recipe: Recipe, path: str | Path) -> None:
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Recipe:
-    """The recipe with `train.epochs=2`-like changes, given as strings or as a mapping; words become the field's type."""
+    """The recipe with `train.epochs=2`-like changes, as strings or as a mapping; words become the field's type."""
     pairs = changes.items() if isinstance(changes, Mapping) else (_split(c) for c in changes)
     for key, value in pairs:
         recipe = _set(recipe, key.split("."), value, key)

@@ -1,0 +1,138 @@
+"""The encoder: attention and feed-forward, each with residual and normalisation, stacked from parts.
+
+The residual stream stays in float32 whatever the precision of the weights: beside bfloat16 products it costs little,
+and it keeps most of the accuracy that rounding the stream after every part would lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from regard.batch import Packed
+from regard.model import attention, kernels
+from regard.model.config import EncoderConfig
+from regard.model.dropout import Dropout, Noise, random_keys
+from regard.model.embeddings import Embeddings
+from regard.model.linear import Linear
+from regard.model.taps import Tap, see
+
+WEIGHTS = ("scores", "weights")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, Vaswani et al. 2017, section 3.2: heads attend side by side, are joined and projected.
+
+    Query, key and value maps are the rows of one matrix, in that order, so that one product serves all three.
+    """
+
+    def __init__(self, config: EncoderConfig, *, kernel: str | None = None) -> None:
+        super().__init__()
+        self.heads, self.kernel = config.heads, kernel
+        self.scale = config.head_width**-0.5
+        self.dropout = config.attention_dropout
+        self.joint = Linear(config.width, 3 * config.width)
+        self.output = Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
+        """(tokens, width) -> (tokens, width)."""
+        joint = self.joint(x).unflatten(-1, (3, self.heads, -1))
+        parts = zip(("query", "key", "value"), joint.unbind(1), strict=True)
+        q, k, v = (see(tap, f"{name}.{part}", value) for part, value in parts)
+        noise = None
+        if self.training and self.dropout > 0:
+            noise = Noise(random_keys(*q.shape[:2], device=q.device), self.dropout)
+        wants_lse = tap is not None and tap.concerns(f"{name}.lse")
+        if tap is not None and any(tap.concerns(f"{name}.{w}") for w in WEIGHTS):
+            mixed, lse = attention.attend(
+                q, k, v, packed=packed, scale=self.scale, noise=noise, lse=wants_lse,
+                see=lambda part, value: tap(f"{name}.{part}", value),
+            )  # fmt: skip
+        else:
+            kernel = kernels.choose(q, noise, wants_lse, name=self.kernel)
+            mixed, lse = kernel.run(q, k, v, packed=packed, scale=self.scale, noise=noise, lse=wants_lse)
+        if wants_lse:
+            see(tap, f"{name}.lse", lse)
+        mixed = see(tap, f"{name}.mixed", mixed)
+        return see(tap, f"{name}.output", self.output(mixed.flatten(1)))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """y = W_2 activation(W_1 x + b_1) + b_2, position by position."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.inner = Linear(config.width, config.inner_width, config.activation)
+        self.output = Linear(config.inner_width, config.width)
+
+    def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
+        """(tokens, width) -> (tokens, width)."""
+        return see(tap, f"{name}.output", self.output(self.inner(x)))  # type: ignore[no-any-return]
+
+
+class PostNorm(nn.Module):
+    """x -> norm(x + dropout(part(x))): the residual as BERT was published."""
+
+    def __init__(self, part: nn.Module, config: EncoderConfig) -> None:
+        super().__init__()
+        self.part = part
+        self.dropout = Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
+        """(tokens, width) -> (tokens, width)."""
+        return self.norm(x + self.dropout(self.part(x, packed, tap=tap, name=name)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each in its residual."""
+
+    def __init__(self, attention: nn.Module, feedforward: nn.Module) -> None:
+        super().__init__()
+        self.attention, self.feedforward = attention, feedforward
+
+    def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
+        """(tokens, width) -> (tokens, width)."""
+        x = self.attention(x, packed, tap=tap, name=f"{name}.attention")
+        x = self.feedforward(x, packed, tap=tap, name=f"{name}.feedforward")
+        return see(tap, f"{name}.output", x)  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Embeddings, then blocks."""
+
+    def __init__(self, config: EncoderConfig, embeddings: Embeddings, blocks: list[Block]) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = embeddings
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, packed: Packed, *, tap: Tap | None = None) -> Tensor:
+        """The last layer's output: (tokens, width), float32."""
+        x: Tensor = self.embeddings(packed, tap=tap)
+        for number, block in enumerate(self.blocks):
+            x = block(x, packed, tap=tap, name=f"layer.{number}")
+        return x
+
+
+def bert(
+    config: EncoderConfig,
+    *,
+    kernel: str | None = None,
+    residual: Callable[[nn.Module, EncoderConfig], nn.Module] = PostNorm,
+) -> Encoder:
+    """BERT as published (Devlin et al. 2019), with fresh weights: normal with deviation 0.02, norms 1 and 0."""
+    blocks = [
+        Block(residual(SelfAttention(config, kernel=kernel), config), residual(FeedForward(config), config))
+        for _ in range(config.layers)
+    ]
+    return Encoder(config, Embeddings(config), blocks)
+
+
+def lower_precision(encoder: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Rounds the matrices of all linear maps, in place; tables, norms and the residual stream keep float32."""
+    for part in encoder.modules():
+        if isinstance(part, Linear):
+            part.to(dtype)

@@ -1,0 +1,39 @@
+"""A model: encoder, pooling, and a head that answers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from regard.batch import Output, Packed
+from regard.model.dropout import Dropout
+from regard.model.encoder import Encoder
+from regard.model.linear import Linear
+from regard.model.taps import Tap, see
+
+
+class Head(nn.Module):
+    """Logits of a pooled vector: W dropout(x) + b. One for each class or label, or one number to regress."""
+
+    def __init__(self, width: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.linear = Linear(width, outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(sequences, width) -> (sequences, outputs), float32."""
+        return self.linear(self.dropout(pooled)).float()  # type: ignore[no-any-return]
+
+
+class Model(nn.Module):
+    """Packed ids in, hidden states, pooled vectors and, with a head, logits out."""
+
+    def __init__(self, encoder: Encoder, pooling: nn.Module, head: Head | None = None) -> None:
+        super().__init__()
+        self.encoder, self.pooling, self.head = encoder, pooling, head
+
+    def forward(self, packed: Packed, *, tap: Tap | None = None) -> Output:
+        """Runs all parts; `tap` watches or edits any interior value."""
+        hidden = self.encoder(packed, tap=tap)
+        pooled = see(tap, "pooled", self.pooling(hidden, packed))
+        logits = None if self.head is None else see(tap, "logits", self.head(pooled))
+        return Output(hidden, pooled, logits)

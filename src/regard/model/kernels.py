@@ -1,0 +1,115 @@
+"""Scaled dot-product attention over packed sequences: four kernels behind one signature, held equal by one test.
+
+    kernel(query, key, value, packed=..., scale=..., noise=..., lse=...) -> (mixed, log-sum-exp or None)
+
+query, key, value and mixed are (tokens, heads, head_width); the log-sum-exp is (tokens, heads), float32.
+`noise` drops attention weights (training only). `reference` is the law; `choose` takes the fastest that fits a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regard.batch import Packed
+from regard.errors import Problem
+from regard.model import attention, grouped
+from regard.model.dropout import Noise
+
+Mixed = tuple[Tensor, Tensor | None]
+
+
+class Run(Protocol):
+    """The one signature."""
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None, lse: bool
+    ) -> Mixed:
+        """Mixes values by attention within each sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A way to compute attention, and what it can take."""
+
+    name: str
+    run: Run
+    supports: Callable[[Tensor, Noise | None, bool], bool]
+
+
+def sdpa(
+    query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None, lse: bool
+) -> Mixed:
+    """PyTorch's fused kernel, once for each run of sequences of one length: no padding, no mask, no copy going in."""
+    mixed, denominators, start = [], [], 0
+    for count, length in grouped.equal_runs(packed.lengths):
+        span = slice(start, start + count * length)
+        q, k, v = (t[span].unflatten(0, (count, length)).transpose(1, 2) for t in (query, key, value))
+        if lse:
+            out, denominator = _with_lse(q, k, v, scale)
+            denominators.append(denominator.transpose(1, 2).flatten(0, 1))
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, scale=scale)
+        mixed.append(out.transpose(1, 2).flatten(0, 1))
+        start += count * length
+    return torch.cat(mixed), torch.cat(denominators) if lse else None
+
+
+def _with_lse(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    if q.device.type == "cpu":
+        out, denominator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale)
+    else:
+        out, denominator, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, scale=scale)
+    return out, denominator[..., : q.shape[2]]
+
+
+def varlen(
+    query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None, lse: bool
+) -> Mixed:
+    """Flash attention over packed sequences in one call (Dao 2023), on CUDA in half precision."""
+    from torch.nn.attention.varlen import AuxRequest, varlen_attn
+
+    longest = max(packed.lengths)
+    found = varlen_attn(
+        query, key, value, packed.bounds, packed.bounds, longest, longest,
+        scale=scale, return_aux=AuxRequest(lse=True) if lse else None,
+    )  # fmt: skip
+    if not lse:
+        return found, None  # type: ignore[return-value]
+    out, denominator = found
+    return out, denominator.transpose(0, 1) if denominator.shape[0] == query.shape[1] else denominator
+
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel(
+            "varlen",
+            varlen,
+            lambda q, noise, lse: q.is_cuda and noise is None and q.dtype in (torch.bfloat16, torch.float16),
+        ),
+        Kernel("sdpa", sdpa, lambda q, noise, lse: noise is None),
+        Kernel("grouped", grouped.attend, lambda q, noise, lse: not lse),
+        Kernel("reference", attention.attend, lambda q, noise, lse: True),
+    )
+}
+
+
+def choose(query: Tensor, noise: Noise | None, lse: bool, *, name: str | None = None) -> Kernel:
+    """The kernel of that name, or the first that supports the call; raises `Problem` where the named one does not."""
+    if name is None:
+        return next(k for k in KERNELS.values() if k.supports(query, noise, lse))
+    if name not in KERNELS:
+        raise Problem(f"There is no attention kernel '{name}'. Known: {', '.join(KERNELS)}.")
+    if not KERNELS[name].supports(query, noise, lse):
+        raise Problem(
+            f"The kernel '{name}' does not support {query.dtype} on {query.device.type}"
+            f"{' with attention dropout' if noise else ''}{' and log-sum-exp' if lse else ''}. "
+            "Leave the choice open, or use 'reference', which supports everything."
+        )
+    return KERNELS[name]

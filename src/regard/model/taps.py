@@ -1,0 +1,64 @@
+"""Every interior value has one name; a tap, given as an argument, watches or replaces it.
+
+    embeddings.word        (tokens, width)   word vectors before positions and segments are added
+    embeddings.output      (tokens, width)
+    layer.3.attention.query, .key, .value    (tokens, heads, head_width)
+    layer.3.attention.scores                 list of (heads, S, S), one for each sequence; scaled, before the softmax
+    layer.3.attention.weights                list of (heads, S, S); after the softmax, before dropout
+    layer.3.attention.lse  (tokens, heads)   log of the softmax's denominator
+    layer.3.attention.mixed                  (tokens, heads, head_width): the heads' weighted sums of values
+    layer.3.attention.output                 (tokens, width): mixed heads, joined and projected
+    layer.3.feedforward.output               (tokens, width)
+    layer.3.output         (tokens, width)   after residual and normalisation
+    pooled                 (sequences, width)
+    logits                 (sequences, outputs)
+
+Layers count from 0. Watching anything but scores and weights stays on the fused kernel: from query, key and lse any
+weight is exp(q.k / sqrt(d) - lse). Only scores and weights, watched or edited, take the explicit path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from regard.batch import Trace
+
+Edit = Callable[[Any], Any]
+
+
+class Tap:
+    """Watches the values whose names match a pattern into `trace`, after the edits of those that match another.
+
+    Patterns are shell-like: `layer.*.attention.query`, `layer.[0-3].output`.
+    """
+
+    def __init__(self, watch: Iterable[str] = (), edit: Mapping[str, Edit] | None = None) -> None:
+        self.watch = tuple(watch)
+        self.edit = dict(edit or {})
+        self.trace = Trace()
+
+    def concerns(self, name: str) -> bool:
+        """Whether the value of this name would be watched or edited."""
+        return _matches(name, self.watch) or _matches(name, tuple(self.edit))
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The value to go on with."""
+        for pattern, change in self.edit.items():
+            if fnmatchcase(name, pattern):
+                value = change(value)
+        if _matches(name, self.watch):
+            self.trace.values[name] = value
+        return value
+
+
+def see(tap: Tap | None, name: str, value: Any) -> Any:
+    """The value itself without a tap, else what the tap makes of it."""
+    return value if tap is None else tap(name, value)
+
+
+@lru_cache(maxsize=4096)
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

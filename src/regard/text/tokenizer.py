@@ -1,0 +1,178 @@
+"""Texts to token ids and back, with the published tokenizers, over the `tokenizers` library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from regard.batch import Encoding
+from regard.errors import Problem
+
+FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+class Tokenizer:
+    """A WordPiece tokenizer as its publisher made it: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`."""
+
+    def __init__(self, whole: tokenizers.Tokenizer, *, files: dict[str, bytes] | None = None) -> None:
+        whole.no_padding()
+        whole.no_truncation()
+        self._whole = whole
+        self._files = files or {"tokenizer.json": whole.to_str(pretty=True).encode()}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """The tokenizer of a folder with `tokenizer.json`, or with `vocab.txt` and perhaps `tokenizer_config.json`."""
+        folder = Path(folder)
+        files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+        settings = json.loads(files.get("tokenizer_config.json", b"{}"))
+        try:
+            if "tokenizer.json" in files:
+                whole = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode("utf-8"))
+            elif "vocab.txt" in files:
+                whole = wordpiece(vocabulary(files["vocab.txt"]), settings)
+            else:
+                raise Problem(
+                    f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt is there. "
+                    "Copy the one that the checkpoint was trained with into the folder."
+                )
+        except Problem:
+            raise
+        except Exception as error:  # the library raises bare Exception for a broken file
+            raise Problem(f"The tokenizer in {folder} cannot be read: {error}. Download it again.") from error
+        return cls(whole, files=files)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the same bytes that were loaded, and `tokenizer.json` where there was only a vocabulary."""
+        folder = Path(folder)
+        files = {"tokenizer.json": self._whole.to_str(pretty=True).encode(), **self._files}
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    @property
+    def size(self) -> int:
+        """How many ids there are, added tokens included."""
+        return int(self._whole.get_vocab_size(with_added_tokens=True))
+
+    def token(self, number: int) -> str:
+        """The token of an id, for example `##ing`."""
+        return str(self._whole.id_to_token(number))
+
+    def tokens(self, encoding: Encoding) -> list[str]:
+        """The tokens of an encoding, special tokens included."""
+        return [self.token(int(number)) for number in encoding.ids]
+
+    def number(self, token: str) -> int | None:
+        """The id of a token, or None where the vocabulary lacks it."""
+        found = self._whole.token_to_id(token)
+        return None if found is None else int(found)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int = 512,
+        stride: int = 0,
+        detail: bool = False,
+    ) -> list[Encoding]:
+        """Encodings of texts, or of texts with their pairs.
+
+        A text of more than `max_length` tokens is cut, longest of a pair first, and what was cut is counted in
+        `dropped`; with `stride` it becomes several windows instead, which overlap by `stride` tokens.
+        `detail` adds character offsets and word numbers, at about twice the time.
+        """
+        inputs: list[Any] = [clean(t) for t in texts]
+        if pairs is not None:
+            inputs = list(zip(inputs, (clean(p) for p in pairs), strict=True))
+        run = self._whole.encode_batch if detail else self._whole.encode_batch_fast
+        out: list[Encoding] = []
+        for source, found in enumerate(run(inputs)):
+            if len(found) <= max_length:
+                out.append(_encoding(found, source, detail))
+            elif stride:
+                out += self._windows(inputs[source], found, source, (max_length, stride), detail)
+            else:
+                cut = self._cutter(max_length, 0, "longest_first").encode_batch([inputs[source]])[0]
+                out.append(_encoding(cut, source, detail, dropped=len(found) - len(cut)))
+        return out
+
+    def _windows(
+        self, text: Any, found: tokenizers.Encoding, source: int, size: tuple[int, int], detail: bool
+    ) -> list[Encoding]:
+        first = sum(s == 0 for s in found.sequence_ids)
+        second = sum(s == 1 for s in found.sequence_ids)
+        room = size[0] - min(first, second) - (len(found) - first - second)
+        if room <= size[1]:
+            raise Problem(
+                f"Text {source + 1} leaves room for {room} tokens beside its pair, and the stride is {size[1]}. "
+                "Raise max_length, lower the stride, or use stride 0 to cut long texts."
+            )
+        cut = self._cutter(*size, "only_first" if first >= second else "only_second").encode_batch([text])[0]
+        return [_encoding(part, source, detail) for part in (cut, *cut.overflowing)]
+
+    def _cutter(self, max_length: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
+        # A copy, because truncation is state of the library's tokenizer and this one may be shared by threads.
+        cutter = tokenizers.Tokenizer.from_str(self._whole.to_str())
+        cutter.enable_truncation(max_length, stride=stride, strategy=strategy)
+        return cutter
+
+
+def clean(text: str) -> str:
+    """The text, with half surrogate pairs, which no UTF-8 can hold, replaced by `?`."""
+    if not isinstance(text, str):
+        raise Problem(f"A text must be a string; {text!r} is {type(text).__name__}. Convert it with str(...) first.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text
+
+
+def vocabulary(content: bytes) -> list[str]:
+    """The tokens of a `vocab.txt`; only a line feed ends one, for published ones hold U+2028 and its like as tokens."""
+    lines = content.decode("utf-8-sig").split("\n")
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def wordpiece(vocabulary: Iterable[str], settings: dict[str, Any] | None = None) -> tokenizers.Tokenizer:
+    """BERT's tokenizer over a vocabulary, one token a line, with the settings of a `tokenizer_config.json`."""
+    settings = settings or {}
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    special = {k: _text(settings.get(f"{k}_token", f"[{k.upper()}]")) for k in ("unk", "cls", "sep", "pad", "mask")}
+    missing = [special[k] for k in ("unk", "cls", "sep") if special[k] not in ids]
+    if missing:
+        raise Problem(f"vocab.txt has no {' and no '.join(missing)}. Is it a BERT vocabulary, one token a line?")
+    whole = tokenizers.Tokenizer(models.WordPiece(ids, unk_token=special["unk"]))
+    whole.normalizer = normalizers.BertNormalizer(
+        lowercase=settings.get("do_lower_case", True),
+        strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )
+    whole.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    whole.post_processor = processors.TemplateProcessing(
+        single=f"{special['cls']}:0 $A:0 {special['sep']}:0",
+        pair=f"{special['cls']}:0 $A:0 {special['sep']}:0 $B:1 {special['sep']}:1",
+        special_tokens=[(special[k], ids[special[k]]) for k in ("cls", "sep")],
+    )
+    whole.add_special_tokens([token for token in special.values() if token in ids])
+    return whole
+
+
+def _text(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _encoding(found: tokenizers.Encoding, source: int, detail: bool, dropped: int = 0) -> Encoding:
+    ids = np.array(found.ids, dtype=np.int64)
+    segments = np.array(found.type_ids, dtype=np.int64)
+    if not detail:
+        return Encoding(ids, segments, source, dropped)
+    words = np.array([-1 if w is None else w for w in found.word_ids], dtype=np.int64)
+    return Encoding(ids, segments, source, dropped, np.array(found.offsets, dtype=np.int64).reshape(-1, 2), words)
