@@ -1,1 +1,27 @@
-"""Regard: BERT with its attention in the open."""
+"""Regard: BERT with its attention in the open.
+
+regard.load(name_or_folder)      a model with its tokenizer: model(texts), model.look(text)
+regard.Classifier(model=...)     fit, predict, in scikit-learn's manners; also Regressor
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regard.errors import Problem
+    from regard.estimator import Classifier, Regressor
+    from regard.system import load
+
+__all__ = ["Classifier", "Problem", "Regressor", "__version__", "load"]
+__version__ = version("regard")
+
+# The door is light: torch is imported by the first name that needs it.
+_ROOMS = {"Classifier": "estimator", "Problem": "errors", "Regressor": "estimator", "load": "system"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'regard' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"regard.{_ROOMS[name]}"), name)

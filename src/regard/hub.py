@@ -170,8 +170,8 @@ def _one_subset(files: list[str], holder: str) -> list[str]:
     wanted = next((name for name in USUAL if name in subsets), subsets[0])
     if len(subsets) > 1 and wanted not in USUAL:
         raise Problem(
-            f"{holder} has {len(subsets)} subsets: {_some(subsets)}. Add one to the data set's name, "
-            f"for example owner/name/{subsets[0]}."
+            f"{holder} has {len(subsets)} subsets: {_some(subsets)}. Add one to the name, for example "
+            f"{holder.split()[-1]}/{subsets[0]}."
         )
     return [file for file in files if subset_of[file] == wanted]
 
@@ -214,6 +214,7 @@ def _explained(repository: _Repository, *, begun: bool = False) -> Iterator[None
     except Exception as error:  # the library raises its own errors, its HTTP client's and the system's
         from huggingface_hub import constants
 
+        said = str(error).strip().partition("\n")[0].partition(" for url")[0]
         noun, section = ("model", "") if repository.kind == "model" else ("data set", "datasets/")
         message = CAUSE_AND_CURE[_cause(error, begun=begun)].format(
             name=repository.name,
@@ -223,7 +224,7 @@ def _explained(repository: _Repository, *, begun: bool = False) -> Iterator[None
             page=f"{constants.ENDPOINT}/{section}{repository.name}",
             cache=constants.HF_HUB_CACHE,
             token="log in with `hf auth login` or set HF_TOKEN",
-            said=" ".join(str(error).split()).rstrip(".") or type(error).__name__,
+            said=said.strip().rstrip(".") or type(error).__name__,
         )
         raise Problem(message) from error
 
@@ -234,10 +235,11 @@ def _cause(error: Exception, *, begun: bool) -> str:
 
     code = getattr(error, "errno", None)
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
+    bad_token = "Invalid credentials" in str(error)
     # The first that holds counts: some of the library's errors are special cases of others, and most are an OSError.
     causes = (
         ("gated", isinstance(error, errors.GatedRepoError)),
-        ("absent", isinstance(error, errors.RepositoryNotFoundError)),
+        ("absent", isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not bad_token)),
         ("revision", isinstance(error, errors.RevisionNotFoundError)),
         ("name", isinstance(error, errors.HFValidationError)),
         ("offline", isinstance(error, errors.OfflineModeIsEnabled)),

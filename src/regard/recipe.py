@@ -52,6 +52,7 @@ class TrainRecipe:
     steps: int = 0
     minutes: float = 0.0
     batch_tokens: int = 1024
+    batch_size: int = 0  # texts a batch; 0: as many as batch_tokens allows
     accumulate: int = 1
     learning_rate: float = 5e-5
     layer_decay: float = 1.0
@@ -63,6 +64,7 @@ class TrainRecipe:
     evaluations: int = 1  # per epoch
     patience: int = 0  # evaluations without progress before the run stops; 0: never
     metric: str = "auto"
+    save_minutes: float = 1.0  # between saves of the state that --resume goes on from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,12 +81,15 @@ class Checkpoint:
         """Whether the first token has a trained pooler."""
         return "pooler.dense.weight" in self.tensors
 
-    def fill(self, model: nn.Module) -> list[str]:
-        """Copies tensors into a model's parameters; gives the names of those that the folder has no weights for."""
+    def fill(self, model: nn.Module, *, without: tuple[str, ...] = ()) -> list[str]:
+        """Copies tensors into a model's parameters, but for names that begin with one of `without`.
+
+        Gives the names of those that keep their fresh weights.
+        """
         fresh, names = [], foreign_names(self.config.layers)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parts = [self.tensors.get(t) for t in names[name]]
+                parts = [None if name.startswith(without) else self.tensors.get(t) for t in names[name]]
                 if any(part is None for part in parts):
                     if name.startswith("encoder."):
                         raise Problem(

@@ -121,7 +121,7 @@ class _Attend(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
         # One buffer, laid out like the joint projection of query, key and value, which then takes it without a copy.

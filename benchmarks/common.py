@@ -1,0 +1,243 @@
+"""What the benchmarks share: real data and checkpoints, rounds that take turns, peak memory, tables and JSON.
+
+Contenders take turns in one process, A B C A B C, so that whatever slows the machine slows all of them. A ratio is
+taken within each round, and its median over the rounds is what the tables show. Peak memory is that of a child process
+which does one contender's job and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import gzip
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SHARED = CHECKOUT.parent / "shared"
+CHECKPOINTS = Path(os.environ.get("REGARD_CHECKPOINTS", CHECKOUT / ".cache" / "checkpoints"))
+PACKAGES = ("regard", "torch", "transformers", "tokenizers", "onnxruntime", "onnx", "accelerate", "numpy")
+PAUSE = 0.2  # seconds between contenders, for the threads of the last one to fall asleep
+PROBE_MARK = "probe:"
+
+
+def say(line: str) -> None:
+    """Progress, on the error stream so that the tables can be piped."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def arguments(description: str | None, example: str) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark."""
+    parser = argparse.ArgumentParser(
+        description=description, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender has its turn (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="a small job and two rounds: does it run?")
+    parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
+    parser.add_argument("--markdown", type=Path, help="write the tables, with the machine, to this Markdown file")
+    parser.add_argument("--seed", type=int, default=0, help="decides which texts are drawn (default: 0)")
+    parser.add_argument("--probe", help=argparse.SUPPRESS)  # a child process: do this contender's job, say peak memory
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)  # where a child finds exported models
+    return parser
+
+
+def data(*parts: str) -> Path:
+    """A file of the real data beside the checkout; ends the program, saying what is missing, where it is absent."""
+    path = SHARED.joinpath("data", *parts)
+    if not path.exists():
+        sys.exit(
+            f"This benchmark reads real data from {path}, which does not exist. It needs the folder `shared` beside "
+            "the checkout, with `shared/data` and `shared/models/get.py`."
+        )
+    return path
+
+
+def checkpoint(name: str) -> Path:
+    """The folder of a real checkpoint, fetched from a package on first use."""
+    folder = CHECKPOINTS / name
+    if (folder / "config.json").exists():
+        return folder
+    script = SHARED / "models" / "get.py"
+    if not script.exists():
+        sys.exit(
+            f"The checkpoint {name} is not at {folder}, and {script}, which would fetch it, does not exist. Put the "
+            "folder `shared` beside the checkout, or set REGARD_CHECKPOINTS to a folder that holds the checkpoint."
+        )
+    say(f"fetching {name} to {folder}")
+    done = subprocess.run([sys.executable, script, name, "--to", CHECKPOINTS], capture_output=True, text=True)
+    if done.returncode or not (folder / "config.json").exists():
+        sys.exit(f"{script} could not fetch {name}:\n{done.stderr.strip()}")
+    return folder
+
+
+def lines(*parts: str) -> list[str]:
+    """The lines of a gzipped text file of the real data."""
+    with gzip.open(data(*parts), "rt", encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def document(*parts: str) -> Any:
+    """A gzipped JSON file of the real data."""
+    with gzip.open(data(*parts), "rt", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_all_cores() -> None:
+    """Gives torch and the tokenizers every core."""
+    import torch
+
+    torch.set_num_threads(cores())
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on, how busy it was, and with which versions."""
+    import torch
+
+    busy = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else []
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "bfloat16_instructions": bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load_average": busy,
+        "versions": found,
+        "when": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        fields = [line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()]
+        known: dict[str, str] = {}
+        for key, _, value in fields:
+            known.setdefault(key.strip(), value.strip())
+        numbers = " ".join(known[key] for key in ("cpu family", "model") if key in known)
+        if "model name" in known:
+            return f"{known['model name']} (family and model {numbers})"
+    return platform.processor() or platform.machine()
+
+
+def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds that each contender says it took, round by round."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, run in contenders.items():
+            gc.collect()
+            time.sleep(PAUSE)
+            seconds[name].append(run())
+            say(f"  round {number + 1} of {rounds}: {name} {seconds[name][-1]:.3f} s")
+    return seconds
+
+
+def timed(job: Callable[[], Any]) -> Callable[[], float]:
+    """The job as a contender that gives the seconds it took."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        job()
+        return time.perf_counter() - began
+
+    return run
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def ratios(peer: Sequence[float], own: Sequence[float]) -> dict[str, float]:
+    """How many times as fast as a peer: its seconds over one's own, pair by pair."""
+    return spread([theirs / mine for theirs, mine in zip(peer, own, strict=True)])
+
+
+def probe(script: str, contender: str, options: Iterable[str]) -> float | None:
+    """Peak memory in MiB of a child process that does only this contender's job; None where the child fails."""
+    command = [sys.executable, script, "--probe", contender, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = [line.removeprefix(PROBE_MARK) for line in done.stdout.splitlines() if line.startswith(PROBE_MARK)]
+    if done.returncode or not found:
+        say(f"  no memory figure for {contender}:\n{done.stderr.strip()[-2000:]}")
+        return None
+    say(f"  peak memory of {contender}: {float(found[-1]):,.0f} MiB")
+    return float(found[-1])
+
+
+def say_peak() -> None:
+    """In a child process: prints its peak memory for `probe`."""
+    print(f"{PROBE_MARK}{_peak():.1f}")
+
+
+def _peak() -> float:
+    # On Linux ru_maxrss also counts what the parent held before the child's program was loaded; VmHWM does not.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up in plain text too; figures stand to the right."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        return "| " + " | ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]) + " |"
+
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+    return "\n".join([line(head), rule, *(line(row) for row in rows)])
+
+
+def figure(values: Mapping[str, float] | None, form: str = ",.0f") -> str:
+    """Median with least and most, or a dash."""
+    if values is None:
+        return "-"
+    return f"{values['median']:{form}} ({values['least']:{form}} to {values['most']:{form}})"
+
+
+def heading(title: str, place: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """What was compared, and where, before the tables."""
+    out = io.StringIO()
+    out.write(f"## {title}\n\n")
+    versions = ", ".join(f"{k} {v}" for k, v in place["versions"].items())
+    out.write(
+        f"{place['processor']}, {place['cores']} cores, {place['threads']} threads, {place['when']}; {versions}.\n"
+    )
+    out.write("; ".join(f"{k.replace('_', ' ')}: {v}" for k, v in settings.items()) + ".\n")
+    out.write("Figures are medians with the least and the most of all rounds; ratios are taken round by round.\n")
+    return out.getvalue()
+
+
+def deliver(report: Mapping[str, Any], text: str, options: argparse.Namespace) -> None:
+    """Prints the tables and writes the files that were asked for."""
+    print(text)
+    for path, content in ((options.out, json.dumps(report, indent=2) + "\n"), (options.markdown, text + "\n")):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+            say(f"written: {path}")

@@ -1,0 +1,272 @@
+"""The command line: one function for each verb; torch and its like are imported inside the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regard.errors import Problem
+from regard.screen import Screen, show_result
+
+if TYPE_CHECKING:
+    from regard.data.examples import Examples
+    from regard.system import System
+
+app = typer.Typer(
+    help="BERT with its attention in the open: fine-tune it on your file, measure it, look inside it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else there.")]
+Model = Annotated[str, typer.Argument(help="The folder of a run or of a model, or a hub name.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe (.toml), and changes such as train.epochs=2."),
+]
+
+
+@app.command(
+    epilog="Example: regard train --data reviews.csv --model google-bert/bert-base-uncased --out runs/reviews"
+    "  |  regard train recipes/sst2.toml train.epochs=2 seed=3"
+)
+def train(
+    changes: Changes = None,
+    data: Annotated[str, typer.Option(help="Labelled rows: csv, tsv, jsonl, parquet, or a hub data set.")] = "",
+    model: Annotated[str, typer.Option(help="A published BERT: a folder or a hub name.")] = "",
+    out: Annotated[str, typer.Option(help="The folder of the run; by default runs/ and the data's name.")] = "",
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was killed; only --out is needed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a published BERT on labelled rows: a measured, explained model in a folder."""
+    from regard import recipe as recipes
+    from regard import run
+
+    words = changes or []
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise Problem(f"{' and '.join(files)}: one recipe at a time. Changes are written key=value.")
+    old = Path(out) / "recipe.toml" if resume and out and not files else None
+    recipe = recipes.read(files[0]) if files else recipes.read(old) if old else recipes.Recipe()
+    given = {"data.train": data, "model.name": model, "out": out}
+    recipe = recipes.override(recipe, {key: value for key, value in given.items() if value})
+    recipe = recipes.override(recipe, [word for word in words if "=" in word])
+    if not recipe.out:
+        stem = Path(files[0]).stem if files else Path(recipe.data.train).name.split(".")[0]
+        recipe = recipes.override(recipe, {"out": f"runs/{stem or 'run'}"})
+    with Screen(quiet=as_json) as screen:
+        result = run.train(recipe, resume=resume, tell=screen.tell, watch=screen.watch)
+    if as_json:
+        _print_json(result.table())
+    else:
+        show_result(result)
+
+
+@app.command(epilog='Example: regard predict runs/reviews "A film to forget."  |  regard predict runs/reviews new.csv')
+def predict(
+    model: Model,
+    texts: Annotated[list[str], typer.Argument(help="Texts, or one file: csv, tsv, jsonl or parquet.")],
+    pair: Annotated[str, typer.Option(help="The second text of a pair; for a file, its column.")] = "",
+    column: Annotated[str, typer.Option(help="The file's column of texts.")] = "",
+    out: Annotated[str, typer.Option(help="Where a file's predictions go; by default NAME.predicted.EXT here.")] = "",
+    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict the label of texts, or of each row of a file, which is written again with the predictions added."""
+    from regard.system import load
+
+    if len(texts) == 1 and _is_file(texts[0]):
+        _predict_file(load(model, precision=precision), Path(texts[0]), column, pair, out, encoding, as_json)
+        return
+    system = load(model, precision=precision)
+    answers = [system.answer(row) for row in system.predict(texts, [pair] * len(texts) if pair else None)]
+    if as_json:
+        fields = ("label", "probability", "probabilities")
+        rows = [{"text": t, **{f: getattr(a, f) for f in fields}} for t, a in zip(texts, answers, strict=True)]
+        _print_json({"answers": rows})
+        return
+    for text, answer in zip(texts, answers, strict=True):
+        sure = "" if answer.probability is None else f"  {answer.probability:.1%}"
+        typer.echo(f"{answer.label}{sure}  {text if len(text) < 100 else text[:99] + '…'}")
+
+
+@app.command("eval", epilog="Example: regard eval runs/reviews test.csv")
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Argument(help="Labelled rows: csv, tsv, jsonl or parquet.")],
+    column: Annotated[str, typer.Option(help="The column of texts.")] = "",
+    pair: Annotated[str, typer.Option(help="The column of second texts.")] = "",
+    label: Annotated[str, typer.Option(help="The column of labels.")] = "",
+    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled rows: every score with its 95 % interval."""
+    from dataclasses import asdict
+
+    from regard.measure.scores import scores
+    from regard.run import labels_of
+    from regard.system import load
+
+    system = load(model, precision=precision)
+    examples = _examples(system, Path(data), {"text": column, "pair": pair, "label": label}, encoding)
+    with Screen(quiet=as_json) as screen:
+        output = system.predict(
+            examples.texts, examples.pairs, advance=screen.counter("predicting", len(examples.texts))
+        )
+    found = scores(system.card.task, labels_of(examples), output)
+    if as_json:
+        skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
+        _print_json({"rows": len(examples.texts), "skipped": skipped, "scores": [asdict(s) for s in found]})
+        return
+    for line in [*examples.said, *_skipped(examples)]:
+        typer.echo(line)
+    for score in found:
+        typer.echo(str(score))
+
+
+@app.command(
+    epilog='Example: regard look runs/reviews "The quick brown fox jumps over the lazy dog" --layer 3 --head 5'
+)
+def look(
+    model: Model,
+    text: Annotated[str, typer.Argument(help="The text to look at.")],
+    pair: Annotated[str, typer.Argument(help="A second text.")] = "",
+    layer: Annotated[int | None, typer.Option(help="One layer, counted from 0.")] = None,
+    head: Annotated[int | None, typer.Option(help="One head, counted from 0.")] = None,
+    position: Annotated[str, typer.Option("--from", help="One position: its number, or its token.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Look at the attention of any layer, head and position."""
+    from rich.console import Console
+
+    from regard.lens.picture import find, picture
+    from regard.system import load
+
+    found = load(model, precision="float32").look(text, pair or None, layer=layer, head=head)
+    place = find(found, position) if position else None
+    if as_json:
+        table = found.table()
+        if place is not None:
+            table |= {"position": place, "weights": found.weights[:, :, place].round(6).tolist()}
+        _print_json(table)
+        return
+    Console().print(picture(found, position=place))
+
+
+@app.command(epilog="Example: regard demo --out runs/demo")
+def demo(
+    out: Annotated[str, typer.Option(help="The folder of the run; an earlier demo there is replaced.")] = "runs/demo",
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a small BERT on rated movie snippets, both from Python packages, and show what was learned."""
+    from regard import demo as demonstration
+    from regard import run
+
+    with Screen(quiet=as_json) as screen:
+        recipe = demonstration.recipe(out, tell=screen.tell)
+        result = run.train(recipe, tell=screen.tell, watch=screen.watch)
+    if as_json:
+        _print_json(result.table())
+    else:
+        show_result(result)
+
+
+def _predict_file(system: System, path: Path, column: str, pair: str, out: str, encoding: str, as_json: bool) -> None:
+    from regard.data.sources import read, write
+
+    table = read(path, encoding=encoding)
+    examples = _examples(system, path, {"text": column, "pair": pair}, encoding, labelled=False)
+    with Screen(quiet=as_json) as screen:
+        output = system.predict(
+            examples.texts, examples.pairs, advance=screen.counter("predicting", len(examples.texts))
+        )
+    answers = dict(zip(examples.lines, (system.answer(row) for row in output), strict=True))
+    rows = []
+    for number, place in enumerate(table.lines):
+        answer = answers.get(place)  # none for a row that was skipped
+        row = {name: values[number] for name, values in table.columns.items()}
+        row["predicted"] = None if answer is None else answer.label
+        if system.card.task == "classify":
+            row["probability"] = None if answer is None else round(answer.probability or 0.0, 6)
+        rows.append(row)
+    name = path.name.split(".")
+    target = Path(out) if out else Path(".".join([name[0], "predicted", *name[1:]]))
+    write(rows, target)
+    if as_json:
+        skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
+        _print_json({"rows": len(rows), "predicted": len(answers), "skipped": skipped, "out": str(target)})
+        return
+    for line in [*examples.said, *_skipped(examples), f"{len(answers):,} predictions are in {target}"]:
+        typer.echo(line)
+
+
+def _examples(system: System, path: Path, columns: dict[str, str], encoding: str, *, labelled: bool = True) -> Examples:
+    """Rows of a file, by the columns that were named, or that the model was trained on, or that can be guessed."""
+    from regard.data.examples import choose
+    from regard.data.sources import locate, read
+
+    if not system.card.task:
+        raise Problem("This model has no head. Train one first: regard train --model ... --data ...")
+    table = read(locate(path), encoding=encoding)
+    known = {k: v for k, v in system.card.columns.items() if v in table.columns and (labelled or k != "label")}
+    named = known | {k: v for k, v in columns.items() if v}
+    card = system.card
+    return choose(
+        table, text=named.get("text", ""), pair=named.get("pair", ""), label=named.get("label", ""),
+        task=card.task, names=card.labels, labelled=labelled,
+    )  # fmt: skip
+
+
+def _skipped(examples: Examples) -> list[str]:
+    lines = [f"line {s.line} skipped: {s.reason}" for s in examples.skipped[:5]]
+    rest = len(examples.skipped) - len(lines)
+    return [*lines, f"and {rest:,} more rows skipped"] if rest else lines
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # a text too long to be a name
+        return False
+
+
+def _print_json(table: dict[str, Any]) -> None:
+    typer.echo(json.dumps(table, ensure_ascii=False))
+
+
+def main() -> None:
+    """The `regard` command: a `Problem` ends it with one paragraph and status 2; `--debug` shows the traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    try:
+        app()
+    except Problem as problem:
+        if debug:
+            raise
+        _fail(str(problem), 2)
+    except KeyboardInterrupt:
+        _fail("Stopped. A training run goes on with --resume.", 130)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(
+            f"Regard met something it did not expect: {type(error).__name__}: {error}. Add --debug for the details.", 1
+        )
+
+
+def _fail(message: str, status: int) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(f"regard: {message}", markup=False, highlight=False, soft_wrap=False)
+    sys.exit(status)

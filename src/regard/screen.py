@@ -1,0 +1,78 @@
+"""What the command line shows: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regard.run import Result
+
+
+def show_result(result: Result) -> None:
+    """Prints scores beside baselines, what the model looked at, and where things lie."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(title=f"{result.scores[0].n:,} held-out texts, 95 % intervals", title_justify="left")
+    table.add_column("")
+    for name in (result.folder.name, *result.baselines):
+        table.add_column(name)
+    for row in zip(result.scores, *result.baselines.values(), strict=True):
+        table.add_row(row[0].name, *(f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in row))
+    console.print(table)
+    console.print(f"{result.tokens_per_second:,.0f} tokens a second in training, {result.seconds:.0f} s in all")
+    for example in result.looks[:3]:
+        mark = "right" if example.predicted == example.truth else "wrong"
+        console.print(Text(f"\n{mark}: said {example.predicted}, labelled {example.truth}"))
+        words = Text("  ")
+        received = example.weights[-1].mean(0)[0]
+        for token, weight in zip(example.tokens, received / received.max(), strict=True):
+            words.append(token, style="bold reverse" if weight > 0.66 else "bold" if weight > 0.33 else "dim")
+            words.append(" ")
+        console.print(words)
+    console.print(Text("  (the brighter, the more the last layer's [CLS] attends to it)", style="dim"))
+    console.print(f"\nreport  {result.folder / 'report.html'}\nmodel   {result.folder / 'model'}", highlight=False)
+
+
+class Screen:
+    """A progress bar and lines above it, on standard error, so that standard output holds results alone."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True, quiet=quiet)
+        parts = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self.bar = Progress(*parts, console=self.console, transient=True)
+        self.task: Any = None
+
+    def __enter__(self) -> Screen:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def tell(self, line: str) -> None:
+        """Prints a line."""
+        self.console.print(line, highlight=False, markup=False)
+
+    def watch(self, row: dict[str, Any]) -> None:
+        """Shows a row of a run's log."""
+        if row["kind"] == "evaluation":
+            fixed = ("kind", "step", "epoch", "low", "high")
+            name, value = next((k, v) for k, v in row.items() if k not in fixed)
+            line = f"epoch {row['epoch']:.1f}: validation {name} {value:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            self.tell(line)
+            return
+        said = f"loss {row['loss']:.3f}, {row['tokens_per_second']:,.0f} tokens/s"
+        if self.task is None:
+            self.task = self.bar.add_task(said, total=1.0)
+        self.bar.update(self.task, completed=row["progress"], description=said)
+
+    def counter(self, description: str, total: int) -> Any:
+        """A function that moves a bar on by so many."""
+        task = self.bar.add_task(description, total=total)
+        return lambda count: self.bar.advance(task, count)

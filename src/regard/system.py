@@ -1,0 +1,275 @@
+"""A model with its tokenizer and its labels: texts in, answers out. What a run writes and everything later loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regard import hub
+from regard.batch import Encoding, Output, Packed
+from regard.data.packing import cut, pack
+from regard.errors import Problem
+from regard.lens import look as lens
+from regard.model import checkpoint as checkpoints
+from regard.model.encoder import bert, lower_precision
+from regard.model.heads import Head, Model
+from regard.model.pooling import pooler
+from regard.text.tokenizer import Tokenizer
+
+Array = NDArray[np.float32]
+BATCH_TOKENS = 4096  # beyond this the activations outgrow a processor's cache, below it calls cost more than work
+CHUNK = 8192  # texts tokenised and sorted by length at a time, so that memory does not grow with the corpus
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a system says of one text."""
+
+    label: str | float | list[str]
+    probability: float | None
+    probabilities: dict[str, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What `regard.json` adds to a folder that the hub's tools read."""
+
+    task: str = ""  # classify, multilabel, regress; empty: an encoder without a head
+    labels: tuple[str, ...] = ()
+    pooling: str = "first"
+    max_length: int = 512
+    stride: int = 0
+    threshold: float = 0.5  # of a label's probability, for multilabel
+    scale: tuple[float, float] = (0.0, 1.0)  # mean and deviation of the numbers a regression was trained on
+    columns: dict[str, str] = field(default_factory=dict)  # of the training file, tried first in other files
+    lineage: dict[str, Any] | None = None
+
+
+class System:
+    """Tokenizer, model and labels.
+
+    system(texts) answers; system.encode(texts) gives vectors; system.look(text) shows attention.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, model: Model, origin: checkpoints.Checkpoint, card: Card) -> None:
+        self.tokenizer, self.model, self.origin, self.card = tokenizer, model.eval(), origin, card
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def __call__(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> Any:
+        """Answers for texts, one for each (one for a single string); vectors where there is no head."""
+        if isinstance(texts, str):
+            return self([texts], [pairs] if isinstance(pairs, str) else pairs)[0]
+        if self.model.head is None:
+            return self.encode(texts, pairs)
+        return [self.answer(row) for row in self.predict(texts, pairs)]
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
+        """Pooled vectors: (texts, width) float32."""
+        return self._run(texts, pairs, lambda output: output.pooled, self.model.encoder.config.width)
+
+    def predict(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, advance: Callable[[int], None] | None = None
+    ) -> Array:
+        """Probabilities (texts, labels), or the number (texts,) of a regression. Windows of a text are averaged."""
+        if self.model.head is None:
+            raise Problem("This model has no head, so it predicts nothing. Train one: regard train --model ...")
+        found = self._run(texts, pairs, self._answers, self.model.head.linear.weight.shape[0], advance)
+        return found[:, 0] if self.card.task == "regress" else found
+
+    def look(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> lens.Look:
+        """The attention of one text or pair: of every layer and head, or of those named, counted from 0."""
+        config = self.model.encoder.config
+        for name, number, count in (("layer", layer, config.layers), ("head", head, config.heads)):
+            if number is not None and not 0 <= number < count:
+                raise Problem(f"There is no {name} {number}: this model's are numbered from 0 to {count - 1}.")
+        pairs = None if pair is None else [pair]
+        encoding = self.tokenizer.encode([text], pairs, max_length=self.card.max_length)[0]
+        layers = list(range(config.layers)) if layer is None else [layer]
+        heads = list(range(config.heads)) if head is None else [head]
+        weights = lens.attention(self.model, pack([encoding]).to(self.device), layers=layers, heads=heads)[0]
+        tokens = tuple(self.tokenizer.tokens(encoding))
+        return lens.Look(tokens, weights, tuple(layers), tuple(heads), config.head_width, encoding.dropped)
+
+    def answer(self, row: Any) -> Answer:
+        """A row of `predict` in words."""
+        task, labels = self.card.task, self.card.labels
+        if task == "regress":
+            return Answer(float(row), None, None)
+        shares = {label: float(p) for label, p in zip(labels, row, strict=True)}
+        if task == "multilabel":
+            return Answer([label for label, p in shares.items() if p >= self.card.threshold], None, shares)
+        best = max(shares, key=lambda label: shares[label])
+        return Answer(best, shares[best], shares)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes config.json, model.safetensors and the tokenizer as the hub reads them, and regard.json."""
+        folder = Path(folder)
+        card = {k: getattr(self.card, k) for k in Card.__dataclass_fields__}
+        changes: dict[str, Any] = {}
+        if self.card.task:
+            hub_kind = self.card.pooling == "first" and self.origin.has_pooler
+            changes = {
+                "architectures": ["BertForSequenceClassification" if hub_kind else "BertModel"],
+                "id2label": {str(i): label for i, label in enumerate(self.card.labels)} or {"0": "LABEL_0"},
+                "label2id": {label: i for i, label in enumerate(self.card.labels)} or {"LABEL_0": 0},
+                "problem_type": {
+                    "classify": "single_label_classification",
+                    "multilabel": "multi_label_classification",
+                    "regress": "regression",
+                }[self.card.task],
+            }
+        checkpoints.save(folder, self.model, self.origin, changes=changes, keep=not self.card.task)
+        self.tokenizer.save(folder)
+        (folder / "regard.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _answers(self, output: Output) -> torch.Tensor:
+        assert output.logits is not None
+        if self.card.task == "classify":
+            return output.logits.softmax(-1)
+        if self.card.task == "multilabel":
+            return output.logits.sigmoid()
+        mean, deviation = self.card.scale
+        return output.logits * deviation + mean
+
+    def _run(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        take: Callable[[Output], torch.Tensor | None],
+        width: int,
+        advance: Callable[[int], None] | None = None,
+    ) -> Array:
+        """Rows for texts: tokenised and sorted in chunks, packed in batches, windows averaged."""
+        if isinstance(texts, str) or (pairs is not None and len(pairs) != len(texts)):
+            raise Problem("Give a list of texts, and as many pairs as texts where there are pairs.")
+        out = np.zeros((len(texts), width), dtype=np.float32)
+        for start in range(0, len(texts), CHUNK):
+            span = slice(start, start + CHUNK)
+            part = self.tokenizer.encode(
+                texts[span],
+                None if pairs is None else pairs[span],
+                max_length=self.card.max_length,
+                stride=self.card.stride,
+            )
+            for encodings, rows in self.batches(part, take):
+                np.add.at(out[span], [e.source for e in encodings], rows)
+                if advance:
+                    advance(len({e.source for e in encodings}))
+            out[span] /= np.bincount([e.source for e in part], minlength=1)[:, None]
+        return out
+
+    def batches(self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None]) -> Any:
+        """Runs encodings in batches of like length; yields (encodings, rows) with a row for each."""
+        ordered = sorted(encodings, key=lambda e: len(e.ids))
+        self.model.eval()
+        for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
+            packed: Packed = pack(ordered[span]).to(self.device)
+            with torch.no_grad():
+                rows = take(self.model(packed))
+            assert rows is not None
+            yield ordered[span], rows.float().cpu().numpy()
+
+
+def load(
+    name: str | Path,
+    *,
+    revision: str = "main",
+    device: str = "auto",
+    precision: str = "auto",
+    kernel: str | None = None,
+) -> System:
+    """The system in a folder or of a hub name: one that a run wrote, or any published BERT.
+
+    `precision` is float32, bfloat16, or auto: float32 on a CPU, where it is exact and not much slower, and bfloat16 on
+    a GPU.
+    """
+    folder = hub.model_folder(str(name), revision=revision)
+    if (folder / "model" / "config.json").exists():  # the folder of a run
+        folder = folder / "model"
+    origin, tokenizer = checkpoints.load(folder), Tokenizer.load(folder)
+    if tokenizer.size > origin.config.vocabulary:
+        raise Problem(
+            f"The tokenizer in {folder} has {tokenizer.size} tokens and the model only {origin.config.vocabulary}: "
+            "they do not belong together."
+        )
+    card = read_card(folder, origin)
+    model = build(origin, card, kernel=kernel)
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model.to(place)
+    if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
+        lower_precision(model.encoder)
+    return System(tokenizer, model, origin, card)
+
+
+def build(
+    origin: checkpoints.Checkpoint,
+    card: Card,
+    *,
+    dropout: tuple[float, float] = (-1.0, -1.0),
+    kernel: str | None = None,
+    old_head: bool = True,
+) -> Model:
+    """A model with the checkpoint's weights, and fresh ones for what it lacks or, without `old_head`, for the head.
+
+    `dropout` is of hidden states and of attention weights; below zero, what the checkpoint says.
+    """
+    rates = {"dropout": dropout[0], "attention_dropout": dropout[1]}
+    config = replace(origin.config, **{k: v for k, v in rates.items() if v >= 0})  # type: ignore[arg-type]
+    pooling = pooler(
+        card.pooling, config.width, dense=card.pooling == "first" and (origin.has_pooler or bool(card.task))
+    )
+    outputs = 1 if card.task == "regress" else len(card.labels)
+    model = Model(
+        bert(config, kernel=kernel), pooling, Head(config.width, outputs, config.dropout) if card.task else None
+    )
+    origin.fill(model, without=() if old_head else ("head.",))
+    return model
+
+
+def read_card(folder: Path, origin: checkpoints.Checkpoint) -> Card:
+    """What `regard.json` says, or what the hub's own files let one conclude."""
+    path = folder / "regard.json"
+    if path.exists():
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            return Card(**said | {"labels": tuple(said["labels"]), "scale": tuple(said["scale"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise Problem(
+                f"{path} cannot be read ({error}). Train again, or delete it to load the encoder alone."
+            ) from None
+    length = min(origin.config.positions, 512)
+    settings = origin.settings
+    if "BertForSequenceClassification" in settings.get("architectures", []) and "classifier.weight" in origin.tensors:
+        count = len(origin.tensors["classifier.weight"])
+        names = settings.get("id2label") or {}
+        labels = tuple(str(names.get(str(i), f"LABEL_{i}")) for i in range(count))
+        kind = settings.get("problem_type")
+        task = "multilabel" if kind == "multi_label_classification" else "regress" if count == 1 else "classify"
+        return Card(task=task, labels=() if task == "regress" else labels, max_length=length)
+    return Card(pooling=default_pooling(folder, origin), max_length=length)
+
+
+def default_pooling(folder: Path, origin: checkpoints.Checkpoint) -> str:
+    """Mean where a sentence encoder's folder says so or no pooler was trained, else the first token."""
+    path = folder / "1_Pooling" / "config.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
+        return "mean"
+    return "first" if origin.has_pooler else "mean"

@@ -1,0 +1,220 @@
+"""The training loop, the only one. It knows neither where batches come from nor what the loss means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regard.batch import Batch
+from regard.errors import Problem
+from regard.model.heads import Model
+from regard.train import state as states
+from regard.train.objectives import Objective
+from regard.train.optim import Optimizer, schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A metric of the model as it stands, higher is better, with its interval and one figure for each example."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    per_example: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """When the run ends, how fast it learns, when it looks up. A limit of 0 is none."""
+
+    epochs: float = 0
+    steps: int = 0
+    minutes: float = 0
+    accumulate: int = 1
+    warmup: float = 0.1
+    schedule: str = "linear"
+    evaluations: int = 1  # per epoch
+    patience: int = 0
+    bfloat16: bool = True
+    save_seconds: float = 60
+    log_steps: int = 10
+
+    def progress(self, step: int, epochs: float, seconds: float) -> float:
+        """The share of the run that is done: the largest share of any limit."""
+        limits = ((step, self.steps), (epochs, self.epochs), (seconds / 60, self.minutes))
+        return max((done / limit for done, limit in limits if limit > 0), default=0.0)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the loop must remember to go on as if it had never stopped."""
+
+    step: int = 0
+    epochs: float = 0.0
+    seconds: float = 0.0
+    place: tuple[int, int] = (0, 0)  # epoch, batches of it
+    evaluated: int = 0  # evaluations done
+    without_progress: int = 0
+    best: dict[str, Any] = field(default_factory=dict)  # value and per_example of the best evaluation
+    stopped: bool = False
+
+
+class Batches(Protocol):
+    """From a place, an epoch and how many of its batches lie behind, endless (place after, epochs done, batch)."""
+
+    def __call__(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], float, Batch]]:
+        """Begins to read at a place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the loop calls in the world around it."""
+
+    log: Callable[[dict[str, Any]], None] = lambda row: None
+    evaluate: Callable[[], Evaluation] | None = None
+    save: Callable[[dict[str, Any]], None] | None = None
+    keep_best: Callable[[], None] = lambda: None
+
+
+def fit(
+    model: Model,
+    objective: Objective,
+    batches: Batches,
+    *,
+    optimizer: Optimizer,
+    plan: Plan,
+    outside: Outside,
+    resume: dict[str, Any] | None = None,
+) -> Progress:
+    """Trains until the plan's first limit, or until evaluations stop making progress.
+
+    With `resume`, the state that `outside.save` was given, it goes on to the same bits as a run that never stopped.
+    """
+    now = Progress()
+    if resume is not None:
+        now = _restore(resume, model, optimizer)
+    device = next(model.parameters()).device
+    window, saved, began = _Window(), time.monotonic(), time.monotonic() - now.seconds
+    reading = batches(now.place)
+    while not now.stopped and plan.progress(now.step, now.epochs, now.seconds) < 1:
+        model.train()
+        share = plan.progress(now.step, now.epochs, now.seconds)
+        loss = torch.zeros((), device=device)
+        for _ in range(plan.accumulate):
+            now.place, now.epochs, batch = next(reading)
+            batch = batch.to(device)
+            optimizer.prepare(batch.packed.ids)
+            with _precision(device, plan.bfloat16):
+                part, more = objective(model, batch)
+            (part / plan.accumulate).backward()
+            loss += part.detach() / plan.accumulate
+            window.add(len(batch.packed.ids), more)
+        # The rate of the middle of the step, so that the first step of a warm-up is not taken at zero.
+        after = plan.progress(now.step + 1, now.epochs, now.seconds)
+        factor = schedule(plan.schedule, plan.warmup, (share + after) / 2)
+        norm = optimizer.step(factor)
+        now.step += 1
+        now.seconds = time.monotonic() - began
+        window.losses.append(loss)
+        if now.step % plan.log_steps == 0 or now.step == 1:
+            outside.log(window.row(now, after, optimizer.learning_rate * factor, norm))
+        if outside.evaluate and now.epochs * plan.evaluations >= now.evaluated + 1:
+            _evaluate(now, optimizer, plan, outside)
+        if outside.save and time.monotonic() - saved > plan.save_seconds:
+            outside.save(_state(now, model, optimizer))
+            saved = time.monotonic()
+    optimizer.flush()
+    return now
+
+
+def _precision(device: torch.device, bfloat16: bool) -> AbstractContextManager[None]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def _evaluate(now: Progress, optimizer: Optimizer, plan: Plan, outside: Outside) -> None:
+    assert outside.evaluate is not None
+    optimizer.flush()
+    found = outside.evaluate()
+    now.evaluated += 1
+    outside.log({
+        "kind": "evaluation", "step": now.step, "epoch": now.epochs,
+        found.metric: found.value, "low": found.low, "high": found.high,
+    })  # fmt: skip
+    if _better(found, now.best):
+        now.without_progress = 0
+    else:
+        now.without_progress += 1
+    if not now.best or found.value > now.best["value"]:
+        now.best = {
+            "value": found.value,
+            "per_example": torch.from_numpy(np.asarray(found.per_example, dtype=np.float64)),
+        }
+        outside.keep_best()
+    now.stopped = 0 < plan.patience <= now.without_progress
+
+
+def _better(found: Evaluation, best: dict[str, Any]) -> bool:
+    """Progress is a paired mean difference, over the same examples, of more than its own standard error."""
+    if not best:
+        return True
+    difference = found.per_example - best["per_example"].numpy()
+    return bool(difference.mean() > difference.std() / max(1, len(difference)) ** 0.5)
+
+
+def _state(now: Progress, model: Model, optimizer: Optimizer) -> dict[str, Any]:
+    return {
+        "progress": asdict(now),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state(),
+        "random": states.random_state(),
+    }
+
+
+def _restore(state: dict[str, Any], model: Model, optimizer: Optimizer) -> Progress:
+    model.load_state_dict(state["model"])
+    optimizer.restore(state["optimizer"])
+    states.set_random_state(state["random"])
+    now = Progress(**state["progress"])
+    now.place = (int(now.place[0]), int(now.place[1]))
+    return now
+
+
+class _Window:
+    """What has happened since the last row of the log."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.losses: list[torch.Tensor] = []
+        self.tokens, self.since = 0, time.monotonic()
+        self.more: dict[str, list[float]] = {}
+
+    def add(self, tokens: int, more: dict[str, float]) -> None:
+        self.tokens += tokens
+        for name, value in more.items():
+            self.more.setdefault(name, []).append(value)
+
+    def row(self, now: Progress, share: float, rate: float, norm: torch.Tensor) -> dict[str, Any]:
+        """The window as a row of the log, and a new window; raises `Problem` once the loss is no number."""
+        loss = torch.stack(self.losses).mean().item()
+        if not np.isfinite(loss):
+            raise Problem(
+                f"The loss is {loss} at step {now.step}. Lower train.learning_rate, or set train.precision=float32."
+            )
+        means = {name: float(np.mean(values)) for name, values in self.more.items()}
+        row = {
+            "kind": "step", "step": now.step, "epoch": now.epochs, "loss": loss, "learning_rate": rate,
+            "gradient_norm": norm.item(), "tokens_per_second": self.tokens / max(1e-9, time.monotonic() - self.since),
+            "seconds": now.seconds, "progress": min(1.0, share), **means,
+        }  # fmt: skip
+        self.clear()
+        return row

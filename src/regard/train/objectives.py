@@ -1,0 +1,38 @@
+"""Objectives: (model, batch) -> (loss, log). A training method is a function from objective to objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from regard.batch import Batch
+from regard.model.heads import Model
+
+Objective = Callable[[Model, Batch], tuple[Tensor, dict[str, float]]]
+
+
+def _logits(model: Model, batch: Batch) -> Tensor:
+    logits: Tensor | None = model(batch.packed).logits
+    if logits is None:
+        raise ValueError("this objective needs a model with a head")
+    return logits
+
+
+def classify(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of one class of several: -log softmax(z)_y, in nats."""
+    return F.cross_entropy(_logits(model, batch), batch.labels), {}
+
+
+def multilabel(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Mean binary cross-entropy over independent labels, in nats."""
+    return F.binary_cross_entropy_with_logits(_logits(model, batch), batch.labels.float()), {}
+
+
+def regress(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Mean squared error, in squared units of the label."""
+    return F.mse_loss(_logits(model, batch).squeeze(-1), batch.labels.float()), {}
+
+
+OBJECTIVES: dict[str, Objective] = {"classify": classify, "multilabel": multilabel, "regress": regress}

@@ -1,0 +1,178 @@
+"""AdamW for an encoder: proper groups, layer-wise rates, clipping, and a word table that costs what a batch touches."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+class RowAdamW:
+    """AdamW (Loshchilov and Hutter 2019) for a table of which each step touches few rows; equal to the dense one.
+
+    Between step s, when a row was last touched, and step t, dense AdamW sees zero gradients: moments decay by powers of
+    beta, and with r = beta_1 / sqrt(beta_2), u_j = lr_j sqrt(1 - beta_2^j) / (1 - beta_1^j) and the weight decay's
+    D(j, t) = prod_{i=j+1..t} (1 - lr_i wd), the row arrives at
+
+        p_t = D(s, t) p_s - m_s / (sqrt(v_s) + e_s) sum_{j=s+1..t} u_j r^(j-s) D(j, t),
+
+    so `catch_up` replays any number of steps at once, just before the row is read. The only liberty is that the epsilon
+    of the denominator is that of the first step missed (e_s = epsilon sqrt(1 - beta_2^(s+1))).
+    """
+
+    def __init__(self, table: nn.Parameter, *, weight_decay: float, rate: float = 1.0) -> None:
+        self.table, self.weight_decay, self.rate = table, weight_decay, rate
+        self.first, self.second = torch.zeros_like(table), torch.zeros_like(table)
+        self.last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        # For each step s: the decay D(s, now) and the sum over the steps since; a step more appends an entry.
+        self.decay = torch.ones(1, dtype=torch.float64)
+        self.pull = torch.zeros(1, dtype=torch.float64)
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been taken."""
+        return len(self.decay) - 1
+
+    @torch.no_grad()
+    def catch_up(self, rows: Tensor) -> None:
+        """Brings rows (unique indices) to what dense AdamW would hold now."""
+        since = self.last[rows]
+        rows = rows[since < self.steps]
+        if not len(rows):
+            return
+        since = self.last[rows]
+        place, (beta1, beta2) = since.cpu(), BETAS
+        gap = (self.steps - place).double()
+        epsilon = EPSILON * (1 - beta2 ** (place + 1).double()).sqrt()
+        decay, pull, epsilon, fade1, fade2 = (
+            t.to(self.table.device, self.table.dtype).unsqueeze(1)
+            for t in (self.decay[place], self.pull[place], epsilon, beta1**gap, beta2**gap)
+        )
+        m, v = self.first[rows], self.second[rows]
+        self.table[rows] = self.table[rows] * decay - m / (v.sqrt() + epsilon) * pull
+        self.first[rows], self.second[rows] = m * fade1, v * fade2
+        self.last[rows] = self.steps
+
+    def flush(self) -> None:
+        """Brings the whole table up to date, before something else reads it."""
+        for rows in torch.arange(len(self.table), device=self.table.device).split(8192):
+            self.catch_up(rows)
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step with the table's sparse gradient, whose rows `catch_up` has been shown."""
+        rate *= self.rate
+        step, (beta1, beta2) = self.steps + 1, BETAS
+        shrink = 1 - rate * self.weight_decay
+        unit = rate * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        if self.table.grad is not None:
+            gradient = self.table.grad.coalesce()
+            rows, g = gradient.indices()[0], gradient.values()
+            m = self.first[rows].lerp_(g, 1 - beta1)
+            v = self.second[rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            denominator = v.sqrt().add_(EPSILON * math.sqrt(1 - beta2**step))
+            self.table[rows] = (self.table[rows] * shrink).addcdiv_(m, denominator, value=-unit)
+            self.first[rows], self.second[rows], self.last[rows] = m, v, step
+        fading = (beta1 / math.sqrt(beta2)) ** torch.arange(step, 0, -1, dtype=torch.float64)
+        self.decay = torch.cat([self.decay * shrink, torch.ones(1, dtype=torch.float64)])
+        self.pull = torch.cat([self.pull * shrink + unit * fading, torch.zeros(1, dtype=torch.float64)])
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything but the table itself."""
+        return {name: getattr(self, name) for name in ("first", "second", "last", "decay", "pull")}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes up a saved state."""
+        for name, value in state.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+
+
+class Optimizer:
+    """AdamW over a model: matrices decay, biases and norms do not; lower layers may learn more slowly."""
+
+    def __init__(
+        self, model: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float, clip: float
+    ) -> None:
+        self.learning_rate, self.clip = learning_rate, clip
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        sparse = next((m for m in model.modules() if getattr(m, "sparse", False)), None)
+        self.rows: RowAdamW | None = None
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        depths = _depths(model)
+        for name, parameter in model.named_parameters():
+            rate = layer_decay ** (max(depths.values()) - depths[name])
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            if sparse is not None and parameter is sparse.word:
+                self.rows = RowAdamW(parameter, weight_decay=decay, rate=rate)
+            elif parameter.requires_grad:
+                groups.setdefault((rate, decay), []).append(parameter)
+        self.rates = [rate for rate, _ in groups]
+        self.dense = torch.optim.AdamW(
+            [{"params": list(ps), "weight_decay": decay} for (_, decay), ps in groups.items()],
+            lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True,
+        )  # fmt: skip
+
+    def prepare(self, ids: Tensor) -> None:
+        """Brings the word vectors of a batch up to date before they are read."""
+        if self.rows is not None:
+            self.rows.catch_up(torch.unique(ids))
+
+    def flush(self) -> None:
+        """Brings all word vectors up to date before an evaluation or a save."""
+        if self.rows is not None:
+            self.rows.flush()
+
+    def step(self, factor: float) -> Tensor:
+        """Clips, takes a step at `factor` times the learning rate, clears gradients; gives the norm before clipping."""
+        norm = clip_gradients(self.parameters, self.clip)
+        for group, rate in zip(self.dense.param_groups, self.rates, strict=True):
+            group["lr"] = self.learning_rate * factor * rate
+        self.dense.step()
+        if self.rows is not None:
+            self.rows.step(self.learning_rate * factor)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """All moments and counts, as tensors and plain values."""
+        return {"dense": self.dense.state_dict(), "rows": self.rows.state() if self.rows else {}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up a saved state."""
+        self.dense.load_state_dict(state["dense"])
+        if self.rows is not None:
+            self.rows.restore(state["rows"])
+
+
+def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
+    """Scales all gradients so that their joint norm is at most `limit` (0: no limit); sparse ones are coalesced."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    values = [g._values() if g.is_sparse else g for g in gradients]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+    if limit > 0:
+        torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def schedule(kind: str, warmup: float, progress: float) -> float:
+    """The share of the learning rate at a share of the run: a linear rise, then linear or cosine fall, or none."""
+    if progress < warmup:
+        return progress / warmup
+    rest = min(1.0, (progress - warmup) / max(1e-12, 1 - warmup))
+    return {"linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest)), "constant": 1.0}[kind]
+
+
+def _depths(model: nn.Module) -> dict[str, int]:
+    """0 for embeddings, then the number of the layer, and above all of them what stands on the encoder."""
+    found = {name: re.search(r"blocks\.(\d+)\.", name) for name, _ in model.named_parameters()}
+    top = 2 + max((int(m.group(1)) for m in found.values() if m), default=-1)
+    return {n: int(m.group(1)) + 1 if m else 0 if "embeddings" in n else top for n, m in found.items()}
