@@ -31,3 +31,68 @@ def checkpoint(shared: Path):
         return folder
 
     return fetch
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT folder with random weights, two layers and a vocabulary of letters: real in all but what it knows."""
+    import json
+
+    import safetensors.torch
+    import torch
+
+    folder = tmp_path_factory.mktemp("tiny")
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{c}" for c in letters),
+        "good",
+        "bad",
+        "film",
+    ]
+    settings = {
+        "model_type": "bert", "architectures": ["BertModel"], "vocab_size": len(words), "hidden_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 64,
+        "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    from regard.model.checkpoint import foreign_tensors
+    from regard.model.config import EncoderConfig
+    from regard.model.encoder import bert
+    from regard.model.heads import Model
+    from regard.model.pooling import First
+
+    config = EncoderConfig(vocabulary=len(words), width=32, layers=2, heads=4, inner_width=64, positions=64)
+    for name, tensor in foreign_tensors(Model(bert(config), First(32)), 2):
+        fresh = torch.randn(tensor.shape, generator=generator) * 0.1
+        tensors[name] = fresh + 1 if name.endswith("LayerNorm.weight") else fresh
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hundred made-up reviews whose label one word decides, as a csv file."""
+    import csv
+    import random
+
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["review", "sentiment"])
+        for number in range(400):
+            word = ("good", "bad")[number % 2]
+            filler = ["".join(rng.choices("abcdefgh", k=rng.randint(1, 4))) for _ in range(rng.randint(1, 12))]
+            filler.insert(rng.randint(0, len(filler)), word)
+            rows.writerow([" ".join(filler), {"good": "positive", "bad": "negative"}[word]])
+    return path

@@ -111,8 +111,8 @@ def evaluate(
     """Measure a model on labelled rows: every score with its 95 % interval."""
     from dataclasses import asdict
 
+    from regard.data.task import labels_of
     from regard.measure.scores import scores
-    from regard.run import labels_of
     from regard.system import load
 
     system = load(model, precision=precision)

@@ -37,7 +37,7 @@ class _Estimator:
         epochs: float = 3.0,
         learning_rate: float = 5e-5,
         batch_tokens: int = 1024,
-        max_length: int = 512,
+        max_length: int = 0,
         pooling: str = "auto",
         validation: float = 0.0,
         patience: int = 0,

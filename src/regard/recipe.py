@@ -28,7 +28,7 @@ class DataRecipe:
     task: Literal["auto", "classify", "multilabel", "regress"] = "auto"
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "lines"] = "auto"  # lines: a label, a space, the text
     encoding: str = "utf-8"
-    max_length: int = 512  # tokens, special tokens included
+    max_length: int = 0  # tokens of a text, special ones included; 0: as many as the checkpoint has positions for
     stride: int = 0  # 0: cut what is longer; more: windows that overlap by this many tokens
     held_out: float = 0.1  # share of train for each split that is not given
 
@@ -110,9 +110,9 @@ def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Reci
 
 
 def digest(recipe: Recipe) -> str:
-    """Twelve hex digits that change when anything that decides the weights does (`out` does not)."""
+    """Twelve hex digits that change when anything that decides the weights does (where and how often to save does not)."""
     table = dataclasses.asdict(recipe)
-    del table["out"]
+    del table["out"], table["train"]["save_minutes"]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regard.run import Result
+    from regard.eval.results import Result
 
 
 def show_result(result: Result) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from regard.batch import Batch, Encoding
 from regard.data.packing import cut, pack
 
-
 Place = tuple[int, int]  # an epoch, and how many of its batches lie behind
 
 

@@ -7,6 +7,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regard import hub
 from regard.data.examples import Examples, balance, choose
@@ -46,7 +50,7 @@ def gather(recipe: DataRecipe, *, seed: int) -> Task:
                 tables[name], text=column["text"], pair=column["pair"], label=column["label"],
                 task=first.task, names=first.names,
             )  # fmt: skip
-    said = [*tables["train"].said, *first.said]
+    said = [*first.said]
     missing = [name for name in SPLITS if name not in parts]
     if missing:
         shares = [1 - recipe.held_out * len(missing), *[recipe.held_out] * len(missing)]
@@ -73,6 +77,13 @@ def take(examples: Examples, rows: Sequence[int]) -> Examples:
         )
     }
     return dataclasses.replace(examples, **picked, skipped=[], said=[])  # type: ignore[arg-type]
+
+
+def labels_of(examples: Examples) -> NDArray[Any]:
+    """The labels as the measures take them."""
+    if examples.labels is None:
+        raise Problem("These rows have no labels. Name the column that holds them with data.label=...")
+    return np.array(examples.labels, dtype=np.float64 if examples.task == "regress" else np.int64)
 
 
 def _files(recipe: DataRecipe) -> dict[str, Path]:
