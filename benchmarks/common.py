@@ -14,6 +14,7 @@ import gzip
 import importlib.metadata
 import io
 import json
+import logging
 import os
 import platform
 import resource
@@ -21,7 +22,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ CHECKPOINTS = Path(os.environ.get("REGARD_CHECKPOINTS", CHECKOUT / ".cache" / "c
 PACKAGES = ("regard", "torch", "transformers", "tokenizers", "onnxruntime", "onnx", "accelerate", "numpy")
 PAUSE = 0.2  # seconds between contenders, for the threads of the last one to fall asleep
 PROBE_MARK = "probe:"
+_OTHERS: list[float] = []  # of each turn: the share of all cores that other programs used
 
 
 def say(line: str) -> None:
@@ -76,7 +79,9 @@ def checkpoint(name: str) -> Path:
             "folder `shared` beside the checkout, or set REGARD_CHECKPOINTS to a folder that holds the checkpoint."
         )
     say(f"fetching {name} to {folder}")
-    done = subprocess.run([sys.executable, script, name, "--to", CHECKPOINTS], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, script, name, "--to", CHECKPOINTS], check=False, capture_output=True, text=True
+    )
     if done.returncode or not (folder / "config.json").exists():
         sys.exit(f"{script} could not fetch {name}:\n{done.stderr.strip()}")
     return folder
@@ -99,12 +104,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_all_cores() -> None:
-    """Gives torch and the tokenizers every core."""
-    import torch
+def settle(*, torch: bool = True) -> None:
+    """Every core for torch and the tokenizers, and no chatter from libraries; `torch=False` leaves torch unloaded."""
+    os.environ |= {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    if torch:
+        from torch import set_num_threads
 
-    torch.set_num_threads(cores())
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+        set_num_threads(cores())
 
 
 def machine() -> dict[str, Any]:
@@ -148,9 +156,32 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> di
         for name, run in contenders.items():
             gc.collect()
             time.sleep(PAUSE)
-            seconds[name].append(run())
+            with _watching_others():
+                seconds[name].append(run())
             say(f"  round {number + 1} of {rounds}: {name} {seconds[name][-1]:.3f} s")
     return seconds
+
+
+@contextlib.contextmanager
+def _watching_others() -> Iterator[None]:
+    began, machine_began, own_began = time.perf_counter(), _machine_seconds(), time.process_time()
+    yield
+    everyone, own = _machine_seconds() - machine_began, time.process_time() - own_began
+    _OTHERS.append(max(0.0, everyone - own) / (time.perf_counter() - began) / (os.cpu_count() or 1))
+
+
+def _machine_seconds() -> float:
+    """Processor seconds that all programs together have used; 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        fields = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:]
+        user, nice, system, _, _, interrupts, soft, stolen, *_ = map(int, fields)
+        return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def others_used() -> dict[str, float] | None:
+    """The share of all cores that other programs used during the turns: above a few hundredths, figures are noise."""
+    return spread(_OTHERS) if _OTHERS and _machine_seconds() else None
 
 
 def timed(job: Callable[[], Any]) -> Callable[[], float]:
@@ -177,7 +208,7 @@ def ratios(peer: Sequence[float], own: Sequence[float]) -> dict[str, float]:
 def probe(script: str, contender: str, options: Iterable[str]) -> float | None:
     """Peak memory in MiB of a child process that does only this contender's job; None where the child fails."""
     command = [sys.executable, script, "--probe", contender, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     found = [line.removeprefix(PROBE_MARK) for line in done.stdout.splitlines() if line.startswith(PROBE_MARK)]
     if done.returncode or not found:
         say(f"  no memory figure for {contender}:\n{done.stderr.strip()[-2000:]}")
@@ -229,6 +260,9 @@ def heading(title: str, place: Mapping[str, Any], settings: Mapping[str, Any]) -
         f"{place['processor']}, {place['cores']} cores, {place['threads']} threads, {place['when']}; {versions}.\n"
     )
     out.write("; ".join(f"{k.replace('_', ' ')}: {v}" for k, v in settings.items()) + ".\n")
+    if place.get("others_used"):
+        share = place["others_used"]
+        out.write(f"Other programs used {share['median']:.0%} of the cores (at most {share['most']:.0%} in a turn).\n")
     out.write("Figures are medians with the least and the most of all rounds; ratios are taken round by round.\n")
     return out.getvalue()
 

@@ -4,8 +4,8 @@ About 1,000 real texts of very different lengths (a seeded mix of short sentence
 paragraphs) go in as strings and come out as one vector each, so tokenization counts. All contenders use all cores.
 
     transformers default    float32, batches of 32 in the order given, padding=True, truncation=True
-    transformers best       bfloat16 weights, sorted by length, the best batch size of 16, 32, 64 and 128 (a short trial)
-    onnxruntime float32     exported by torch.onnx (dynamo), sorted by length, batches of 32
+    transformers best       bfloat16 weights, sorted by length, best batch size of 16, 32, 64 and 128 (a short trial)
+    onnxruntime float32     exported by torch.onnx (dynamo), sorted by length, batches of 32, without torch
     onnxruntime int8        the same after quantize_dynamic
     regard float32, regard bfloat16
 
@@ -16,11 +16,9 @@ buys against a stream in bfloat16. Cosines are with the vectors of `transformers
 from __future__ import annotations
 
 import argparse
-import logging
 import random
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +43,7 @@ STREAM = "regard bfloat16, stream too"
 def main() -> None:
     """Runs the benchmark, or, in a child process, one contender's job."""
     options = _options()
-    logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore")
-    if options.probe not in ONNX:
-        common.use_all_cores()
+    common.settle(torch=options.probe not in ONNX)
     if options.probe:
         make(options.probe, options.model, options.scratch, options.batch)(mix(options))
         common.say_peak()
@@ -121,7 +116,7 @@ def make(name: str, model: str, scratch: Path, batch: int) -> Encode:
     if name == BEST:
         return transformers_best(folder, batch)
     if name in ONNX:
-        return onnxruntime(folder, scratch / ONNX[name])
+        return onnxruntime(scratch / ONNX[name])
     if name == STREAM:
         return regard_low_stream(folder)
     return regard(folder, REGARD[name])
@@ -163,32 +158,43 @@ def transformers_best(folder: Path, batch: int) -> Encode:
     tokenizer = hub_tokenizer(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16, add_pooling_layer=False).eval()
 
-    def run(inputs: Any) -> Array:
+    def run(rows: Sequence[Sequence[int]]) -> Array:
+        inputs = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
         with torch.inference_mode():
             hidden = model(**inputs).last_hidden_state
             found: Array = _torch_mean(hidden.float(), inputs["attention_mask"]).numpy()
         return found
 
-    return lambda texts: _by_length(tokenizer, texts, batch, "pt", run)
+    def encode(texts: Sequence[str]) -> Array:
+        return _by_length(tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"], batch, run)
+
+    return encode
 
 
-def onnxruntime(folder: Path, path: Path) -> Encode:
-    """A session over an exported model."""
+def onnxruntime(path: Path) -> Encode:
+    """A session over an exported model, with the tokenizer that was written beside it; neither needs torch."""
     import onnxruntime as runtime
+    import tokenizers
 
-    tokenizer = hub_tokenizer(folder)
+    tokenizer = tokenizers.Tokenizer.from_file(str(path.with_name("tokenizer.json")))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_LENGTH)
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = common.cores()
     session = runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
 
-    def run(inputs: Any) -> Array:
-        hidden = session.run(None, {name: inputs[name] for name in names})[0]
-        mask = inputs["attention_mask"][..., None].astype(np.float32)
-        found: Array = (hidden * mask).sum(1) / mask.sum(1)
+    def run(rows: Sequence[Sequence[int]]) -> Array:
+        ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)], mask[place, : len(row)] = row, 1
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        hidden = session.run(None, inputs)[0]
+        shown = mask[..., None].astype(np.float32)
+        found: Array = (hidden * shown).sum(1) / shown.sum(1)
         return found
 
-    return lambda texts: _by_length(tokenizer, texts, BATCH, "np", run)
+    return lambda texts: _by_length([e.ids for e in tokenizer.encode_batch_fast(list(texts))], BATCH, run)
 
 
 def regard(folder: Path, precision: str) -> Encode:
@@ -229,17 +235,13 @@ def _torch_mean(hidden: Any, mask: Any) -> Any:
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
-def _by_length(tokenizer: Any, texts: Sequence[str], batch: int, kind: str, run: Callable[[Any], Array]) -> Array:
-    """Tokenized at once, sorted by length, padded within each batch."""
-    ids = tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)
-    order = sorted(range(len(texts)), key=lambda i: len(ids["input_ids"][i]))
-    out: Array | None = None
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        found = run(tokenizer.pad({k: [v[i] for i in rows] for k, v in ids.items()}, return_tensors=kind))
-        out = np.empty((len(texts), found.shape[1]), dtype=np.float32) if out is None else out
-        out[rows] = found
-    assert out is not None
+def _by_length(ids: Sequence[Sequence[int]], batch: int, run: Callable[[Sequence[Sequence[int]]], Array]) -> Array:
+    """Batches of like length, and the rows back in the order given."""
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    spans = [order[start : start + batch] for start in range(0, len(order), batch)]
+    found = np.concatenate([run([ids[i] for i in rows]) for rows in spans])
+    out = np.empty_like(found)
+    out[order] = found
     return out
 
 
@@ -252,13 +254,15 @@ def export(folder: Path, scratch: Path) -> dict[str, Any]:
 
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()
     wrapped = _Hidden.around(model)
-    inputs = hub_tokenizer(folder)(["one text", "another one, and longer"], padding=True, return_tensors="pt")
+    tokenizer = hub_tokenizer(folder)
+    tokenizer.backend_tokenizer.save(str(scratch / "tokenizer.json"))
+    inputs = tokenizer(["one text", "another one, and longer"], padding=True, return_tensors="pt")
     names = ("input_ids", "attention_mask", "token_type_ids")
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=MAX_LENGTH)}
     whole, small = (scratch / name for name in ONNX.values())
     torch.onnx.export(
         wrapped, tuple(inputs[n] for n in names), whole, dynamo=True, input_names=list(names), output_names=["hidden"],
-        dynamic_shapes={n: axes for n in names}, external_data=False, verbose=False,
+        dynamic_shapes=dict.fromkeys(names, axes), external_data=False, verbose=False,
     )  # fmt: skip
     quantize_dynamic(whole, small, weight_type=QuantType.QInt8)
     kinds = [node.op_type for node in onnx.load(small).graph.node]
@@ -314,6 +318,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     streams = {DEFAULT: contenders[DEFAULT], **{n: contenders[n] for n in REGARD}}
     streams[STREAM] = make(STREAM, options.model, scratch, options.batch)
     report["stream"] = stream(streams, texts, vectors, options.rounds, sum(lengths))
+    report["machine"]["others_used"] = common.others_used()
     return report
 
 
@@ -414,8 +419,9 @@ def stream(
 
 def render(report: dict[str, Any]) -> str:
     """The report in Markdown."""
+    lengths = f"{report['shortest']} to {report['longest']} tokens"
     settings = {
-        "texts": f"{report['texts']:,} of {report['shortest']} to {report['longest']} tokens, {report['tokens']:,} in all",
+        "texts": f"{report['texts']:,} of {lengths}, {report['tokens']:,} in all",
         "rounds": report["rounds"],
         "batch size of transformers best": report["batch_of_transformers_best"],
     }

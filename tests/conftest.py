@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINTS = Path(os.environ.get("REGARD_CHECKPOINTS", Path(__file__).resolve().parents[1] / ".cache" / "checkpoints"))
@@ -25,9 +26,11 @@ def checkpoint(shared: Path):
 
     def fetch(name: str) -> Path:
         folder = CHECKPOINTS / name
-        if not (folder / "config.json").exists():
-            script = shared / "models" / "get.py"
-            subprocess.run([sys.executable, script, name, "--to", CHECKPOINTS], check=True, capture_output=True)
+        CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+        with FileLock(CHECKPOINTS / f"{name}.lock"):
+            if not (folder / "config.json").exists():
+                script = shared / "models" / "get.py"
+                subprocess.run([sys.executable, script, name, "--to", CHECKPOINTS], check=True, capture_output=True)
         return folder
 
     return fetch

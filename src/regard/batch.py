@@ -1,4 +1,7 @@
-"""The carriers: small, slotted, no logic. This file never imports torch when it runs, so `text` can use it."""
+"""The carriers: small, slotted, no logic.
+
+This file never imports torch when it runs, so `text` can use it.
+"""
 
 from __future__ import annotations
 

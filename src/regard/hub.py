@@ -98,7 +98,6 @@ def _fetch(
 
 
 def _listing(repository: _Repository, *, offline: bool) -> tuple[list[str], bool]:
-    import httpx2
     from huggingface_hub import HfApi, constants, errors
 
     name, kind, revision = repository.name, repository.kind, repository.revision
@@ -111,7 +110,7 @@ def _listing(repository: _Repository, *, offline: bool) -> tuple[list[str], bool
         return [file.rfilename for file in getattr(info, "siblings", None) or ()], True
     except errors.RevisionNotFoundError:
         raise
-    except (httpx2.TransportError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled) as error:
+    except Exception as error:  # whatever kept the list from coming, the cache may hold it
         names = _cached_listing(repository)
         if names is None:
             raise error from None
@@ -229,8 +228,12 @@ def _explained(repository: _Repository, *, begun: bool = False) -> Iterator[None
         raise Problem(message) from error
 
 
+def _is_transport(error: Exception) -> bool:
+    # By name, because which HTTP client raises it is the library's own affair.
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+
+
 def _cause(error: Exception, *, begun: bool) -> str:
-    import httpx2
     from huggingface_hub import errors
 
     code = getattr(error, "errno", None)
@@ -247,7 +250,7 @@ def _cause(error: Exception, *, begun: bool) -> str:
         ("full", code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)),
         ("refused", status in (401, 403)),
         ("broken", begun and code is None),
-        ("unreachable", isinstance(error, httpx2.TransportError)),
+        ("unreachable", _is_transport(error)),
         ("unwritable", code is not None),
     )
     return next((cause for cause, holds in causes if holds), "other")

@@ -46,7 +46,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
-    """How the weights move. The first of epochs, steps and minutes to be used up ends the run; 0 means no limit."""
+    """How the weights move, until the first of epochs, steps and minutes is used up; 0 means no limit."""
 
     epochs: float = 3.0
     steps: int = 0
@@ -110,7 +110,7 @@ def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Reci
 
 
 def digest(recipe: Recipe) -> str:
-    """Twelve hex digits that change when anything that decides the weights does (where and how often to save does not)."""
+    """Twelve hex digits that change when anything that decides the weights does; where and when to save does not."""
     table = dataclasses.asdict(recipe)
     del table["out"], table["train"]["save_minutes"]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]

@@ -44,7 +44,7 @@ def train(
 ) -> Result:
     """Carries out a recipe in its folder; `resume` goes on where a killed run was saved, or begins where none was."""
     folder = Path(recipe.out)
-    _open_folder(recipe, folder, resume)
+    _check_folder(recipe, folder, resume)
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -52,6 +52,9 @@ def train(
         for line in task.said:
             tell(line)
         system = prepare(recipe, task, tell)
+        # Not before everything has been read and understood, so that a mistake leaves no half-made run behind.
+        folder.mkdir(parents=True, exist_ok=True)
+        recipes.write(recipe, folder / "recipe.toml")
         speed = learn(system, recipe, task, folder=folder, resume=resume, tell=tell, watch=watch)
         system.save(folder / "model")
         tell(f"the model is in {folder / 'model'}")
@@ -114,7 +117,7 @@ def learn(
     tell: Tell = lambda line: None,
     watch: Watch = lambda row: None,
 ) -> float:
-    """Fine-tunes the system in place; gives the tokens per second. Without a folder nothing is written."""
+    """Fine-tunes the system in place and gives the tokens per second; without a folder nothing is written."""
     settings = recipe.train
     encodings = _encode(system, task.train, tell)
     loader = Loader(
@@ -221,12 +224,10 @@ def _keep_best(system: System, folder: Path | None) -> None:
     states.write_whole(folder / "best.pt", system.model.state_dict())
 
 
-def _open_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
+def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     if not recipe.out:
         raise Problem("The run has no folder. Name one with --out runs/name.")
     if folder.exists() and not folder.is_dir():
         raise Problem(f"{folder} is a file, and a run needs a folder. Name another with --out.")
     if (folder / "recipe.toml").exists() and not resume:
         raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    recipes.write(recipe, folder / "recipe.toml")

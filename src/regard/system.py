@@ -1,4 +1,4 @@
-"""A model with its tokenizer and its labels: texts in, answers out. What a run writes and everything later loads."""
+"""A model with its tokenizer and its labels: texts in, answers out; what a run writes and everything later loads."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class System:
     def predict(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, advance: Callable[[int], None] | None = None
     ) -> Array:
-        """Probabilities (texts, labels), or the number (texts,) of a regression. Windows of a text are averaged."""
+        """Probabilities (texts, labels), or the number (texts,) of a regression; windows of a text are averaged."""
         if self.model.head is None:
             raise Problem("This model has no head, so it predicts nothing. Train one: regard train --model ...")
         found = self._run(texts, pairs, self._answers, self.model.head.linear.weight.shape[0], advance)

@@ -1,7 +1,6 @@
 """Which rooms know of which: the contracts of pyproject.toml, and what may be imported from outside."""
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -32,7 +31,7 @@ def imported(tree):
 
 def test_contracts_hold():
     linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
-    done = subprocess.run(linter, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    done = subprocess.run(linter, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -52,11 +51,11 @@ def test_every_import_is_declared(path):
 
 
 def test_constraints_pin_all_that_is_named():
-    pins = dict(
-        (distribution(line), line.partition("==")[2])
+    pins = {
+        distribution(line): line.partition("==")[2]
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
-    )
+    }
     assert pins["torch"] == "2.13.0"
     extras = [wanted for extra in PROJECT["optional-dependencies"].values() for wanted in extra]
     named = {distribution(wanted) for wanted in [*PROJECT["dependencies"], *extras]}

@@ -1,7 +1,6 @@
 """The door is light: asking for help or importing the package loads no library that computes."""
 
 import ast
-import importlib
 import resource
 import statistics
 import subprocess
@@ -25,7 +24,7 @@ SECONDS = 0.3
 
 def loaded(code, *arguments):
     """The packages that a fresh interpreter holds after this code."""
-    done = subprocess.run([sys.executable, "-c", PROBE + code, *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PROBE + code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return {name.partition(".")[0] for name in done.stdout.rpartition("loaded:")[2].split()}
 
@@ -82,9 +81,3 @@ def test_names_are_imported_from_where_they_are_defined(name):
             known |= {other.rpartition(".")[2] for other in MODULES if other.rpartition(".")[0] == node.module}
             borrowed += [f"{alias.name} from {node.module}" for alias in node.names if alias.name not in known]
     assert borrowed == []
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "regard"])
-def test_modules_export_what_they_have(name):
-    module = importlib.import_module(name)
-    assert [wanted for wanted in getattr(module, "__all__", []) if not hasattr(module, wanted)] == []

@@ -32,6 +32,7 @@ def texts():
         cwd=ROOT,
         capture_output=True,
         text=True,
+        check=False,
     )
     if listed.returncode:  # an unpacked archive has no index
         yield from (path for path in SOURCES)
@@ -54,7 +55,7 @@ def documented(tree):
 
 def tree_block(text):
     """The lines of the first fenced block that shows src/regard."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.M | re.S)
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return next((block.splitlines() for block in blocks if "src/regard" in block), [])
 
 

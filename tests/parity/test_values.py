@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity
 
 from regard import system as systems
@@ -41,19 +39,26 @@ def oracle_states(oracle: torch.nn.Module, encoding) -> list[torch.Tensor]:
     return [state[0] for state in states]
 
 
-def test_hidden_states_of_every_layer(system, oracle, hard_texts):
-    encodings = [*system.tokenizer.encode(hard_texts), *system.tokenizer.encode(hard_texts[:4], hard_texts[3:7])]
-    for encoding, found in zip(encodings, hidden_states(system.model, encodings), strict=True):
-        for ours, theirs in zip(found, oracle_states(oracle, encoding), strict=True):
-            assert_near(ours, theirs)
+def test_hidden_states_of_every_layer(system, oracle, exact_oracle, hard_texts):
+    """Within 1e-5 of the truth, or three times as far as transformers is: 3e-5 in the middle of a deep model."""
+    texts = [text[:800] for text in hard_texts]
+    encodings = [*system.tokenizer.encode(texts), *system.tokenizer.encode(texts[:4], texts[3:7])]
+    found = hidden_states(system.model, encodings)
+    errors = torch.zeros(2, len(found[0]), dtype=torch.float64)
+    for encoding, ours in zip(encodings, found, strict=True):
+        exact = oracle_states(exact_oracle, encoding)
+        for side, states in enumerate((ours, oracle_states(oracle, encoding))):
+            distance = torch.stack([(a - b).abs().max() for a, b in zip(states, exact, strict=True)])
+            errors[side] = errors[side].maximum(distance)
+    assert (errors[0] <= (3 * errors[1]).clamp(min=TOLERANCE)).all(), errors
 
 
-def test_pooled_vectors_with_a_pooler(system, oracle, hard_texts):
+def test_pooled_vectors_with_a_pooler(system, exact_oracle, hard_texts):
     if system.card.pooling != "first":
         pytest.skip("this checkpoint has no pooler")
     for encoding, found in zip(system.tokenizer.encode(hard_texts), system.encode(hard_texts), strict=True):
         with torch.no_grad():
-            expected = oracle(input_ids=torch.from_numpy(encoding.ids)[None]).pooler_output[0]
+            expected = exact_oracle(input_ids=torch.from_numpy(encoding.ids)[None]).pooler_output[0]
         assert_near(torch.from_numpy(found), expected)
 
 
@@ -77,9 +82,9 @@ def assert_equal_gradients(ours: Model, theirs: torch.nn.Module, encodings, padd
     names = checkpoints.foreign_names(len(ours.encoder.blocks))
     for name, gradient in found.items():
         oracle = torch.cat([expected[foreign] for foreign in names[name]])
-        if name == "encoder.embeddings.word":  # transformers never moves the vector of the padding token, number 0
-            gradient, oracle = gradient[1:], oracle[1:]
-        assert (gradient - oracle).abs().max() <= 1e-4 * oracle.abs().max(), name
+        # transformers never moves the vector of the padding token, which is number 0
+        rows = slice(1, None) if name == "encoder.embeddings.word" else slice(None)
+        assert (gradient - oracle)[rows].abs().max() <= 1e-4 * oracle.abs().max(), name
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -92,35 +97,34 @@ def test_gradients(folder, system, hard_texts, padded, training):
     assert_equal_gradients(ours, theirs.train(training), encodings, padded)
 
 
-@st.composite
-def shapes(draw) -> dict:
-    heads, layers = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    return {
-        "vocab_size": draw(st.integers(25, 60)),
-        "hidden_size": heads * draw(st.integers(1, 20)),
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": draw(st.integers(1, 70)),
-        "max_position_embeddings": draw(st.integers(33, 50)),
-        "type_vocab_size": draw(st.integers(1, 3)),
-        "hidden_act": draw(st.sampled_from(["gelu", "gelu_new", "relu", "silu", "gelu_pytorch_tanh"])),
-        "layer_norm_eps": draw(st.sampled_from([1e-12, 1e-5])),
-        "initializer_range": draw(st.sampled_from([0.02, 0.3])),
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
-
-
-@settings(max_examples=30, deadline=None)
-@given(shape=shapes(), lengths=st.lists(st.integers(1, 33), min_size=1, max_size=6), seed=st.integers(0, 99))
-def test_random_shapes(shape, lengths, seed, tmp_path_factory, write_vocabulary, random_encodings, padded):
-    torch.manual_seed(seed)
-    theirs, folder = transformers.BertModel(transformers.BertConfig(**shape)), tmp_path_factory.mktemp("shape")
-    theirs.save_pretrained(folder)
-    write_vocabulary(folder)
-    ours = systems.load(folder, device="cpu", precision="float32").model
-    encodings = random_encodings(lengths, vocabulary=shape["vocab_size"], segments=shape["type_vocab_size"], seed=seed)
+@pytest.mark.parametrize(
+    ("heads", "head_width", "layers", "inner_width", "segments", "activation", "epsilon", "lengths"),
+    [
+        (1, 8, 1, 1, 1, "relu", 1e-12, [1]),
+        (1, 64, 2, 31, 2, "gelu", 1e-12, [1, 1, 2, 33]),
+        (2, 5, 3, 70, 2, "gelu_new", 1e-5, [17, 3, 3, 9, 1]),
+        (3, 7, 2, 40, 3, "silu", 1e-12, [31, 31, 31]),
+        (4, 16, 1, 65, 2, "gelu_pytorch_tanh", 1e-6, [5, 4, 3, 2, 1]),
+        (4, 3, 3, 16, 1, "relu", 1e-5, [33, 32, 1, 32]),
+        (3, 20, 3, 48, 2, "gelu", 1e-7, [2, 29]),
+    ],
+)
+def test_random_shapes(
+    heads, head_width, layers, inner_width, segments, activation, epsilon, lengths,
+    tmp_path, write_vocabulary, random_encodings, padded,
+):  # fmt: skip
+    torch.manual_seed(heads * head_width)
+    vocabulary = write_vocabulary(tmp_path) + heads
+    config = transformers.BertConfig(
+        vocab_size=vocabulary, hidden_size=heads * head_width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=inner_width, max_position_embeddings=33, type_vocab_size=segments, hidden_act=activation,
+        layer_norm_eps=epsilon, initializer_range=0.2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    theirs = transformers.BertModel(config)
+    theirs.save_pretrained(tmp_path)
     theirs = theirs.double().eval()
+    ours = systems.load(tmp_path, device="cpu", precision="float32").model
+    encodings = random_encodings(lengths, vocabulary=vocabulary, segments=segments)
     for encoding, found in zip(encodings, hidden_states(ours, encodings), strict=True):
         for state, expected in zip(found, oracle_states(theirs, encoding), strict=True):
             assert_near(state, expected)

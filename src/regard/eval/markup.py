@@ -1,4 +1,7 @@
-"""Pieces of a page that every section uses: tables, passages, figures in words. All text passes through `escape`."""
+"""Pieces of a page that every section uses: tables, passages, figures in words.
+
+All text passes through `escape`.
+"""
 
 from __future__ import annotations
 

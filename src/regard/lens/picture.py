@@ -75,7 +75,7 @@ def _matrix(look: Look) -> RenderableType:
     table.add_column("")
     for column in range(len(look.tokens)):
         table.add_column(str(column), justify="right", width=3)
-    table.add_column("mostly to")
+    table.add_column("  mostly to")
     for row, token in enumerate(look.tokens):
         cells = [Text(f"{w * 100:3.0f}" if w >= 0.005 else "   ", style=_shade(float(w))) for w in weights[row]]
         best = int(weights[row].argmax())

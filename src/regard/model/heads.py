@@ -12,7 +12,7 @@ from regard.model.taps import Tap, see
 
 
 class Head(nn.Module):
-    """Logits of a pooled vector: W dropout(x) + b. One for each class or label, or one number to regress."""
+    """Logits of a pooled vector, W dropout(x) + b: one for each class or label, or one number to regress."""
 
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__()

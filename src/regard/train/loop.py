@@ -1,4 +1,4 @@
-"""The training loop, the only one. It knows neither where batches come from nor what the loss means."""
+"""The training loop, the only one; it knows neither where batches come from nor what the loss means."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """When the run ends, how fast it learns, when it looks up. A limit of 0 is none."""
+    """When the run ends, how fast it learns, when it looks up; a limit of 0 is none."""
 
     epochs: float = 0
     steps: int = 0

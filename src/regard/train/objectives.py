@@ -1,4 +1,7 @@
-"""Objectives: (model, batch) -> (loss, log). A training method is a function from objective to objective."""
+"""Objectives: (model, batch) -> (loss, log).
+
+A training method is a function from objective to objective.
+"""
 
 from __future__ import annotations
 

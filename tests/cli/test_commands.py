@@ -1,0 +1,178 @@
+"""The commands as a user types them, in processes of their own."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def regard(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "regard", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path, reviews: Path) -> Path:
+    """A run of the main job."""
+    out = tmp_path_factory.mktemp("runs") / "reviews"
+    done = regard(
+        "train", "--data", reviews, "--model", tiny, "--out", out, "--json",
+        "train.epochs=16", "train.learning_rate=0.01", "train.batch_tokens=256", "train.precision=float32",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["scores"][0]["name"] == "accuracy"
+    assert result["scores"][0]["value"] > 0.9
+    assert result["baselines"]["majority"][0]["value"] < 0.7
+    return out
+
+
+def test_a_run_writes_its_folder(trained: Path):
+    assert {p.name for p in trained.iterdir()} == {"recipe.toml", "metrics.jsonl", "model", "report.html"}
+    names = {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "regard.json"}
+    assert {p.name for p in (trained / "model").iterdir()} == names
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert {row["kind"] for row in rows} == {"step", "evaluation", "result"}
+    page = (trained / "report.html").read_text()
+    assert "positive" in page and "http://" not in page and "https://" not in page
+
+
+def test_the_run_can_be_predicted_with(trained: Path):
+    done = regard("predict", trained, "a b good c", "a bad b")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["positive", "negative"]
+    answers = json.loads(regard("predict", trained, "a bad b", "--json").stdout)["answers"]
+    assert answers[0]["label"] == "negative"
+    assert answers[0]["probabilities"].keys() == {"negative", "positive"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".tsv"])
+def test_a_file_is_predicted_into_a_file_of_its_kind(trained: Path, tmp_path: Path, suffix: str):
+    from regard.data.sources import read, write
+
+    write(
+        [{"review": "a good b", "id": "1"}, {"review": "", "id": "2"}, {"review": "bad c", "id": "3"}],
+        tmp_path / f"in{suffix}",
+    )
+    done = regard("predict", trained, f"in{suffix}", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["rows"], said["predicted"], len(said["skipped"])) == (3, 2, 1)
+    out = read(tmp_path / f"in.predicted{suffix}")
+    assert [str(v or "") for v in out.columns["predicted"]] == ["positive", "", "negative"]
+    assert [str(v) for v in out.columns["id"]] == ["1", "2", "3"]
+
+
+def test_a_model_is_measured_on_a_file(trained: Path, reviews: Path):
+    done = regard("eval", trained, reviews, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["rows"] == 400
+    accuracy = found["scores"][0]
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert "accuracy" in regard("eval", trained, reviews).stdout
+
+
+def test_attention_is_shown_and_sums_to_one(trained: Path):
+    done = regard("look", trained, "a good film", "bad film", "--layer", "1", "--head", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["tokens"] == ["[CLS]", "a", "good", "film", "[SEP]", "bad", "film", "[SEP]"]
+    assert (found["layers"], found["heads"]) == ([1], [3])
+    assert [round(sum(row), 4) for row in found["weights"][0][0]] == [1.0] * 8
+    assert "head 3" in regard("look", trained, "a good film").stdout
+    assert "layer 0, head 2" in regard("look", trained, "a good film", "--layer", "0", "--head", "2").stdout
+    assert "attends to" in regard("look", trained, "a good film", "--from", "good").stdout
+
+
+def test_a_recipe_and_changes_give_the_same_run_again(trained: Path, tmp_path: Path):
+    out = tmp_path / "again"
+    assert regard("train", trained / "recipe.toml", f"out={out}").returncode == 0
+    first, second = (folder / "model" / "model.safetensors" for folder in (trained, out))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_early_stopping_keeps_the_best_weights(tiny: Path, reviews: Path, tmp_path: Path):
+    done = regard(
+        "train", "--data", reviews, "--model", tiny, "--out", tmp_path / "run",
+        "train.epochs=50", "train.patience=2", "train.learning_rate=0.01", "train.precision=float32",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 evaluations without progress" in done.stderr
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
+BAD = {
+    "no data": (["train", "--model", "{tiny}"], "--data"),
+    "missing file": (["train", "--data", "nowhere.csv", "--model", "{tiny}"], "nowhere.csv"),
+    "missing model": (["train", "--data", "{reviews}", "--model", "no/such-model"], "no/such-model"),
+    "bad key": (["train", "--data", "{reviews}", "train.epoch=2"], "train.epoch"),
+    "bad value": (["train", "--data", "{reviews}", "train.epochs=many"], "must be a number"),
+    "missing column": (["train", "--data", "{reviews}", "--model", "{tiny}", "data.text=txt"], "txt"),
+    "used folder": (["train", "--data", "{reviews}", "--model", "{tiny}", "--out", "{trained}"], "--resume"),
+    "no run": (["predict", "nowhere/at-all/x", "text"], "nowhere"),
+    "no head": (["predict", "{tiny}", "text"], "no head"),
+    "no layer": (["look", "{trained}", "text", "--layer", "7"], "numbered from 0 to 1"),
+    "no position": (["look", "{trained}", "film", "--from", "zebra"], "zebra"),
+    "no recipe": (["train", "nowhere.toml"], "nowhere.toml"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_error_is_one_paragraph_with_its_cure(name: str, trained: Path, tiny: Path, reviews: Path, tmp_path: Path):
+    words, expected = BAD[name]
+    filled = [word.format(tiny=tiny, reviews=reviews, trained=trained) for word in words]
+    out = ["--out", tmp_path / "run"] if words[0] == "train" and "--out" not in words else []
+    done = regard(*filled, *out)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    paragraph = done.stderr[done.stderr.index("regard: ") :].strip()
+    assert "Traceback" not in done.stderr and "\n\n" not in paragraph
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    done = regard("train", "--data", "nowhere.csv", "--out", tmp_path / "run", "--debug")
+    assert "Traceback" in done.stderr
+
+
+def write_rows(path: Path, rows: list[list[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "label"], *rows])
+    return path
+
+
+def test_hard_texts_train_and_predict(tiny: Path, tmp_path: Path):
+    hard = ["good " * 20000, "😀😀", "bad\x00film", "中文", "good\nfilm", "   bad ", "\u202egood", "a" * 500]
+    rows = [[f"{text}{copy}", "yes" if "good" in text else "no"] for text in hard for copy in range(8)]
+    data = write_rows(tmp_path / "hard.csv", rows)
+    done = regard("train", "--data", data, "--model", tiny, "--out", tmp_path / "run", "train.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "were cut" in done.stderr
+    windows = regard(
+        "train", "--data", data, "--model", tiny, "--out", tmp_path / "windows", "train.epochs=1", "data.stride=8"
+    )
+    assert windows.returncode == 0, windows.stderr
+    assert "windows for" in windows.stderr
+    for run in ("run", "windows"):
+        assert regard("predict", tmp_path / run, *[t.replace("\x00", "") for t in hard]).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["empty", "header only", "one class", "latin-1"])
+def test_a_file_that_cannot_be_trained_on_says_why(name: str, tiny: Path, tmp_path: Path):
+    content = {
+        "empty": b"",
+        "header only": b"text,label\n",
+        "one class": b"text,label\na,x\nb,x\nc,x\nd,x\n",
+        "latin-1": ("text,label\n" + "café crème,x\nnaïve,y\n" * 10).encode("latin-1"),
+    }[name]
+    (tmp_path / "bad.csv").write_bytes(content)
+    done = regard("train", "--data", tmp_path / "bad.csv", "--model", tiny, "--out", tmp_path / "run")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert {"one class": "class", "latin-1": "encoding"}.get(name, "bad.csv") in done.stderr

@@ -1,0 +1,160 @@
+"""All kernels compute what `reference` computes, and the reference computes the formula."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regard.data.packing import pack, unpack
+from regard.errors import Problem
+from regard.model import attention, grouped, kernels
+from regard.model.dropout import Noise, random_keys, scaled_mask
+from regard.model.kernels import KERNELS
+
+MIXES = ([1], [2, 2], [1, 1, 1, 5], [3, 3, 9, 9, 9, 31], [*range(1, 24)], [64] * 3 + [65], [2, 90], [17] * 9 + [40, 80])
+TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+
+def run(name, packed, *, dtype=torch.float32, heads=3, width=8, probability=0.0, lse=False, device="cpu"):
+    """Outputs, log-sum-exp and gradients of a kernel on random input; None where it does not support the call."""
+    generator = torch.Generator().manual_seed(packed.bounds[-1].item())
+    joint = torch.randn(3, len(packed.ids), heads, width, generator=generator).mul_(1.5).to(device, dtype)
+    weights = torch.randn(len(packed.ids), heads, width, generator=generator).to(device)
+    keys = torch.randint(-(2**31), 2**31, joint.shape[1:3], dtype=torch.int32, generator=generator).to(device)
+    noise = Noise(keys, probability) if probability else None
+    query, key, value = (part.clone().requires_grad_() for part in joint)
+    if not KERNELS[name].supports(query, noise, lse):
+        return None
+    mixed, found = KERNELS[name].run(
+        query, key, value, packed=packed.to(device), scale=width**-0.5, noise=noise, lse=lse
+    )
+    assert mixed.dtype == dtype and (found is not None) == lse
+    gradients = torch.autograd.grad((mixed.float() * weights).sum(), (query, key, value))
+    return [mixed, *gradients, *([found] if lse else [])]
+
+
+def assert_like_reference(name, packed, *, tolerance, **settings):
+    found, expected = run(name, packed, **settings), run("reference", packed, **settings)
+    if found is None:
+        pytest.skip(f"{name} does not support this call")
+    for ours, law in zip(found, expected, strict=True):
+        assert ours.shape == law.shape
+        difference = (ours.float() - law.float()).abs().max().item()
+        assert difference <= tolerance * max(1.0, law.float().abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(("name", "lse"), [("sdpa", False), ("sdpa", True), ("grouped", False)])
+@pytest.mark.parametrize("lengths", MIXES, ids=str)
+def test_kernels_are_equal(name, lengths, lse, dtype, draw_encodings):
+    packed = pack(draw_encodings(lengths))
+    assert_like_reference(name, packed, dtype=dtype, lse=lse, tolerance=TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("lengths", MIXES, ids=str)
+def test_kernels_are_equal_under_the_same_noise(lengths, probability, dtype, draw_encodings):
+    packed, tolerance = pack(draw_encodings(lengths)), TOLERANCES[dtype] / (1 - probability)
+    assert_like_reference("grouped", packed, dtype=dtype, probability=probability, tolerance=tolerance)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=20),
+    heads=st.integers(1, 4),
+    width=st.integers(1, 33),
+    probability=st.sampled_from([0.0, 0.3]),
+)
+def test_kernels_are_equal_for_any_shape(lengths, heads, width, probability, draw_encodings):
+    packed = pack(draw_encodings(lengths))
+    for name in ("sdpa", "grouped")[probability > 0 :]:
+        assert_like_reference(name, packed, heads=heads, width=width, probability=probability, tolerance=5e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("lse", [False, True])
+@pytest.mark.parametrize("lengths", MIXES[3:6], ids=str)
+def test_kernels_are_equal_on_a_gpu(name, lengths, lse, dtype, draw_encodings):
+    packed, tolerance = pack(draw_encodings(lengths)), max(TOLERANCES[dtype], 2e-3)
+    assert_like_reference(name, packed, dtype=dtype, lse=lse, width=64, tolerance=tolerance, device="cuda")
+
+
+def test_the_reference_is_the_formula(draw_encodings):
+    packed = pack(draw_encodings([4, 1, 3]))
+    query, key, value = torch.randn(3, 8, 2, 5, generator=torch.Generator().manual_seed(0)).double()
+    mixed, lse = attention.attend(query, key, value, packed=packed, scale=0.5, lse=True)
+    start = 0
+    for length in packed.lengths:
+        for head in range(2):
+            for i in range(start, start + length):
+                shares = [math.exp(0.5 * query[i, head] @ key[j, head]) for j in range(start, start + length)]
+                row = sum(s / sum(shares) * value[start + j, head] for j, s in enumerate(shares))
+                torch.testing.assert_close(mixed[i, head], row, atol=1e-6, rtol=0)
+                assert lse[i, head].item() == pytest.approx(math.log(sum(shares)), abs=1e-6)
+        start += length
+
+
+def test_the_reference_drops_what_the_mask_says(draw_encodings):
+    packed = pack(draw_encodings([5, 3]))
+    query, key, value = torch.randn(3, 8, 2, 4)
+    noise = Noise(random_keys(8, 2, device=torch.device("cpu")), 0.4)
+    parts = {}
+    mixed, _ = attention.attend(
+        query, key, value, packed=packed, scale=0.5, noise=noise, see=lambda n, v: parts.setdefault(n, v)
+    )
+    for weights, values, keys, found in zip(
+        parts["weights"], value.split(packed.lengths), noise.keys.split(packed.lengths), mixed.split(packed.lengths),
+        strict=True,
+    ):  # fmt: skip
+        for head in range(2):
+            mask = scaled_mask(keys[:, head], len(values), 0.4, torch.float32)
+            torch.testing.assert_close(found[:, head], (weights[head] * mask) @ values[:, head])
+
+
+@pytest.mark.parametrize("lengths", MIXES, ids=str)
+def test_groups_are_a_partition(lengths):
+    plan = grouped.groups(tuple(sorted(lengths)), torch.device("cpu"))
+    assert sum(group.count for group in plan) == len(lengths)
+    assert plan[0].start == 0 and sum(group.tokens for group in plan) == sum(lengths)
+    remaining = sorted(lengths)
+    for group, following in zip(plan, [*plan[1:], None], strict=True):
+        inside, remaining = remaining[: group.count], remaining[group.count :]
+        assert group.tokens == sum(inside) and group.longest == inside[-1]
+        assert following is None or following.start == group.start + group.tokens
+        if group.gather is None:
+            assert len(set(inside)) == 1
+            continue
+        assert group.gather[group.scatter].tolist() == list(range(group.tokens))
+        assert sum(group.longest**2 - length**2 for length in inside) <= grouped.GROUP_COST
+        shown = ~group.hidden.view(group.count, group.longest)
+        assert shown.sum(1).tolist() == inside
+        assert shown.flatten().nonzero().squeeze(1).tolist() == group.scatter.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40))
+def test_put_is_the_inverse_of_take(lengths, draw_encodings):
+    packed = pack(draw_encodings(lengths))
+    rows, back = torch.randn(len(packed.ids), 2, 3), torch.empty(len(packed.ids), 2, 3)
+    for group in grouped.groups(packed.lengths, torch.device("cpu")):
+        grouped._put(grouped._take(rows, group), back, group)
+    assert torch.equal(rows, back)
+    assert [t.shape for t in unpack(back, packed)] == [(n, 2, 3) for n in lengths]
+
+
+def test_the_choice_of_a_kernel():
+    query = torch.zeros(3, 2, 4)
+    noise = Noise(torch.zeros(3, 2, dtype=torch.int32), 0.1)
+    assert kernels.choose(query, None, True).name == "sdpa"
+    assert kernels.choose(query, noise, False).name == "grouped"
+    assert kernels.choose(query, noise, True).name == "reference"
+    assert kernels.choose(query, noise, True, name="reference").name == "reference"
+    for name, reason in (("sdpa", "attention dropout"), ("varlen", "float32 on cpu"), ("flash", "no attention kernel")):
+        with pytest.raises(Problem, match=reason):
+            kernels.choose(query, noise, True, name=name)
