@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
 from regard.text.tokenizer import Tokenizer
 
+log = logging.getLogger("regard")
 Array = NDArray[np.float32]
 BATCH_TOKENS = 4096  # beyond this the activations outgrow a processor's cache, below it calls cost more than work
 CHUNK = 8192  # texts tokenised and sorted by length at a time, so that memory does not grow with the corpus
@@ -79,9 +81,16 @@ class System:
         return self._run(texts, pairs, lambda output: output.pooled, self.model.encoder.config.width)
 
     def predict(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, advance: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        advance: Callable[[int], None] = lambda texts: None,
     ) -> Array:
-        """Probabilities (texts, labels), or the number (texts,) of a regression; windows of a text are averaged."""
+        """Probabilities (texts, labels), or the number (texts,) of a regression; windows of a text are averaged.
+
+        `advance` is told how many texts each batch has read.
+        """
         if self.model.head is None:
             raise Problem("This model has no head, so it predicts nothing. Train one: regard train --model ...")
         found = self._run(texts, pairs, self._answers, self.model.head.linear.weight.shape[0], advance)
@@ -155,12 +164,13 @@ class System:
         pairs: Sequence[str] | None,
         take: Callable[[Output], torch.Tensor | None],
         width: int,
-        advance: Callable[[int], None] | None = None,
+        advance: Callable[[int], None] = lambda texts: None,
     ) -> Array:
         """Rows for texts: tokenised and sorted in chunks, packed in batches, windows averaged."""
         if isinstance(texts, str) or (pairs is not None and len(pairs) != len(texts)):
             raise Problem("Give a list of texts, and as many pairs as texts where there are pairs.")
         out = np.zeros((len(texts), width), dtype=np.float32)
+        cut_short: list[int] = []
         for start in range(0, len(texts), CHUNK):
             span = slice(start, start + CHUNK)
             part = self.tokenizer.encode(
@@ -171,9 +181,15 @@ class System:
             )
             for encodings, rows in self.batches(part, take):
                 np.add.at(out[span], [e.source for e in encodings], rows)
-                if advance:
-                    advance(len({e.source for e in encodings}))
+                advance(len({e.source for e in encodings}))
             out[span] /= np.bincount([e.source for e in part], minlength=1)[:, None]
+            cut_short += [e.dropped for e in part if e.dropped]
+        if cut_short:
+            log.warning(
+                "%d of %d texts are longer than %d tokens and were cut: %d tokens were not read. A model trained with "
+                "data.stride reads them in windows.",
+                len(cut_short), len(texts), self.card.max_length, sum(cut_short),
+            )  # fmt: skip
         return out
 
     def batches(self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None]) -> Any:
