@@ -10,7 +10,7 @@ from regard.model.taps import Tap
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.autograd.function.Function.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_compiled_encoder_computes_the_same(training, small_model, draw_packed):
     small_model.encoder.train(training)
     compiled = torch.compile(small_model.encoder, backend="eager", fullgraph=False)
