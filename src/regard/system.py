@@ -134,7 +134,7 @@ class System:
         card = {k: getattr(self.card, k) for k in Card.__dataclass_fields__}
         changes: dict[str, Any] = {}
         if self.card.task:
-            hub_kind = self.card.pooling == "first" and self.origin.has_pooler
+            hub_kind = self.card.pooling == "first"
             changes = {
                 "architectures": ["BertForSequenceClassification" if hub_kind else "BertModel"],
                 "id2label": {str(i): label for i, label in enumerate(self.card.labels)} or {"0": "LABEL_0"},
@@ -167,8 +167,6 @@ class System:
         advance: Callable[[int], None] = lambda texts: None,
     ) -> Array:
         """Rows for texts: tokenised and sorted in chunks, packed in batches, windows averaged."""
-        if isinstance(texts, str) or (pairs is not None and len(pairs) != len(texts)):
-            raise Problem("Give a list of texts, and as many pairs as texts where there are pairs.")
         out = np.zeros((len(texts), width), dtype=np.float32)
         cut_short: list[int] = []
         for start in range(0, len(texts), CHUNK):
@@ -273,7 +271,8 @@ def read_card(folder: Path, origin: checkpoints.Checkpoint) -> Card:
             ) from None
     length = min(origin.config.positions, 512)
     settings = origin.settings
-    if "BertForSequenceClassification" in settings.get("architectures", []) and "classifier.weight" in origin.tensors:
+    kinds = settings.get("architectures") or []
+    if "BertForSequenceClassification" in kinds and "classifier.weight" in origin.tensors:
         count = len(origin.tensors["classifier.weight"])
         names = settings.get("id2label") or {}
         labels = tuple(str(names.get(str(i), f"LABEL_{i}")) for i in range(count))

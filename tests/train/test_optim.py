@@ -1,6 +1,7 @@
 """The word table's lazy AdamW is dense AdamW, and the optimizer is torch's over the right groups."""
 
 import copy
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -85,7 +86,7 @@ KINDS = [("linear", 0.01), ("cosine", 0.0), ("constant", 0.5)]
 
 @pytest.mark.parametrize(("kind", "weight_decay"), KINDS)
 @pytest.mark.parametrize(
-    ("magnitudes", "share"), [((0, 0), 1e-4), ((-2, 0), 3e-3), ((-4, 0), 0.05), ((-9, 0), 0.5), ((-9, -7), 0.5)]
+    ("magnitudes", "share"), [((0, 0), 1e-7), ((-2, 0), 1e-4), ((-4, 0), 3e-3), ((-9, 0), 0.05), ((-9, -7), 0.05)]
 )
 def test_rows_are_where_dense_adamw_would_have_them(magnitudes, share, kind, weight_decay):
     """But for epsilon: within that share of one step, which grows as gradients sink towards epsilon."""
@@ -116,6 +117,15 @@ def test_a_restored_table_goes_on_to_the_same_bits(pause):
             table.step(PEAK, rows, values)
     assert torch.equal(straight.read(torch.arange(ROWS)), halted.read(torch.arange(ROWS)))
     assert all(torch.equal(value, halted.rows.state()[name]) for name, value in straight.rows.state().items())
+
+
+def test_steps_at_rate_zero_leave_the_table_as_it_is():
+    lazy = Lazy(torch.float32, 0.01)
+    before = lazy.table.detach().clone()
+    for rows, values in itertools.islice(touches((-1, 0)), 5):
+        lazy.read(rows)
+        lazy.step(0.0, rows, values)
+    assert torch.equal(lazy.read(torch.arange(ROWS)), before)
 
 
 def test_flush_is_a_fixed_point():

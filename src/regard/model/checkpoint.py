@@ -147,14 +147,14 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = dict(foreign_tensors(model, origin.config.layers))
     if keep:
-        tensors = {name: _narrow(tensors.get(name, old), old) for name, old in (origin.tensors | tensors).items()}
+        tensors = {name: _narrow(tensors.get(name, old), old) for name, old in (tensors | origin.tensors).items()}
         named = {origin.spelling.get(name, name): t for name, t in tensors.items()}
     else:
         prefix = "bert." if "classifier.weight" in tensors else ""
         named = {name if name.startswith("classifier.") else prefix + name: t for name, t in tensors.items()}
-    safetensors.torch.save_file(
-        {name: t.contiguous() for name, t in named.items()}, folder / "model.safetensors", metadata={"format": "pt"}
-    )
+    # Copies, because the format refuses tensors that share memory, as tied ones of old files do.
+    copies = {name: t.clone(memory_format=torch.contiguous_format) for name, t in named.items()}
+    safetensors.torch.save_file(copies, folder / "model.safetensors", metadata={"format": "pt"})
     settings = origin.settings | dict(changes or {})
     (folder / "config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -185,7 +185,8 @@ def read_config(settings: Mapping[str, Any], where: str | Path) -> EncoderConfig
     kind = settings.get("model_type", "bert")
     if kind != "bert":
         raise Problem(f"{where} holds a model of type '{kind}', and Regard reads BERT. Choose a BERT checkpoint.")
-    missing = [t for t in ("vocab_size", "hidden_size", "num_hidden_layers") if t not in settings]
+    needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    missing = [t for t in needed if t not in settings]
     if missing:
         raise Problem(f"config.json in {where} says no {', '.join(missing)}, so it describes no BERT.")
     if settings.get("position_embedding_type", "absolute") != "absolute":
@@ -200,6 +201,13 @@ def read_config(settings: Mapping[str, Any], where: str | Path) -> EncoderConfig
     return config
 
 
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Problem(f"{index} names no shards ({error}). Download it again.") from None
+
+
 def _weights(folder: Path) -> dict[str, Tensor]:
     single, index, old = (
         folder / name for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -208,10 +216,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         if single.exists():
             return safetensors.torch.load_file(single)
         if index.exists():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            shards = _shards(index)
             return {k: t for shard in shards for k, t in safetensors.torch.load_file(folder / shard).items()}
         if old.exists():
             return dict(torch.load(old, map_location="cpu", weights_only=True))
+    except Problem:
+        raise
     except (safetensors.SafetensorError, RuntimeError, OSError, EOFError) as error:
         raise Problem(f"The weights in {folder} are damaged or incomplete ({error}). Download them again.") from error
     except Exception as error:  # torch's restricted unpickler has its own exception type

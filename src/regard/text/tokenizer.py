@@ -24,6 +24,7 @@ class Tokenizer:
         whole.no_padding()
         whole.no_truncation()
         self._whole = whole
+        self._cutters: dict[tuple[int, int, str], tokenizers.Tokenizer] = {}
         self._files = files or {"tokenizer.json": whole.to_str(pretty=True).encode()}
 
     @classmethod
@@ -31,8 +32,8 @@ class Tokenizer:
         """The tokenizer of a folder with `tokenizer.json`, or with `vocab.txt` and perhaps `tokenizer_config.json`."""
         folder = Path(folder)
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
-        settings = json.loads(files.get("tokenizer_config.json", b"{}"))
         try:
+            settings = json.loads(files.get("tokenizer_config.json", b"{}"))
             if "tokenizer.json" in files:
                 whole = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode("utf-8"))
             elif "vocab.txt" in files:
@@ -88,6 +89,10 @@ class Tokenizer:
         `dropped`; with `stride` it becomes several windows instead, which overlap by `stride` tokens.
         `detail` adds character offsets and word numbers, at about twice the time.
         """
+        if max_length < 2 or stride < 0:
+            raise Problem(f"max_length must be 2 or more and stride 0 or more; they are {max_length} and {stride}.")
+        if isinstance(texts, str) or (pairs is not None and len(pairs) != len(texts)):
+            raise Problem("Give a list of texts, and as many pairs as texts where there are pairs.")
         inputs: list[Any] = [clean(t) for t in texts]
         if pairs is not None:
             inputs = list(zip(inputs, (clean(p) for p in pairs), strict=True))
@@ -118,10 +123,13 @@ class Tokenizer:
         return [_encoding(part, source, detail) for part in (cut, *cut.overflowing)]
 
     def _cutter(self, max_length: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
-        # A copy, because truncation is state of the library's tokenizer and this one may be shared by threads.
-        cutter = tokenizers.Tokenizer.from_str(self._whole.to_str())
-        cutter.enable_truncation(max_length, stride=stride, strategy=strategy)
-        return cutter
+        # Copies, because truncation is state of the library's tokenizer; kept, because one takes 30 ms to make.
+        key = (max_length, stride, strategy)
+        if key not in self._cutters:
+            cutter = tokenizers.Tokenizer.from_str(self._whole.to_str())
+            cutter.enable_truncation(max_length, stride=stride, strategy=strategy)
+            self._cutters[key] = cutter
+        return self._cutters[key]
 
 
 def clean(text: str) -> str:

@@ -21,17 +21,20 @@ class RowAdamW:
 
         p_t = D(s, t) p_s - m_s / (sqrt(v_s) + e_s) sum_{j=s+1..t} u_j r^(j-s) D(j, t),
 
-    so `catch_up` replays any number of steps at once, just before the row is read. The only liberty is that the epsilon
-    of the denominator is that of the first step missed (e_s = epsilon sqrt(1 - beta_2^(s+1))).
+    so `catch_up` replays any number of steps at once, just before the row is read. The only liberty is e_s: in these
+    units dense AdamW's epsilon, epsilon sqrt((1 - beta_2^j) / beta_2^(j-s)), differs from step to step, and e_s is its
+    mean with the sum's own weights, which is exact to the first order of epsilon.
     """
 
     def __init__(self, table: nn.Parameter, *, weight_decay: float, rate: float = 1.0) -> None:
         self.table, self.weight_decay, self.rate = table, weight_decay, rate
         self.first, self.second = torch.zeros_like(table), torch.zeros_like(table)
         self.last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
-        # For each step s: the decay D(s, now) and the sum over the steps since; a step more appends an entry.
+        # For each step s: the decay D(s, now), the sum over the steps since, and the same sum with each step's epsilon
+        # as a further factor; a step more appends an entry.
         self.decay = torch.ones(1, dtype=torch.float64)
         self.pull = torch.zeros(1, dtype=torch.float64)
+        self.lean = torch.zeros(1, dtype=torch.float64)
 
     @property
     def steps(self) -> int:
@@ -48,7 +51,7 @@ class RowAdamW:
         since = self.last[rows]
         place, (beta1, beta2) = since.cpu(), BETAS
         gap = (self.steps - place).double()
-        epsilon = EPSILON * (1 - beta2 ** (place + 1).double()).sqrt()
+        epsilon = (self.lean[place] / self.pull[place]).nan_to_num(nan=EPSILON)  # 0 / 0 while the rate is 0
         decay, pull, epsilon, fade1, fade2 = (
             t.to(self.table.device, self.table.dtype).unsqueeze(1)
             for t in (self.decay[place], self.pull[place], epsilon, beta1**gap, beta2**gap)
@@ -78,13 +81,16 @@ class RowAdamW:
             denominator = v.sqrt().add_(EPSILON * math.sqrt(1 - beta2**step))
             self.table[rows] = (self.table[rows] * shrink).addcdiv_(m, denominator, value=-unit)
             self.first[rows], self.second[rows], self.last[rows] = m, v, step
-        fading = (beta1 / math.sqrt(beta2)) ** torch.arange(step, 0, -1, dtype=torch.float64)
-        self.decay = torch.cat([self.decay * shrink, torch.ones(1, dtype=torch.float64)])
-        self.pull = torch.cat([self.pull * shrink + unit * fading, torch.zeros(1, dtype=torch.float64)])
+        gaps, one = torch.arange(step, 0, -1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        pull = unit * (beta1 / math.sqrt(beta2)) ** gaps
+        lean = unit * EPSILON * math.sqrt(1 - beta2**step) * (beta1 / beta2) ** gaps
+        self.decay = torch.cat([self.decay * shrink, one])
+        self.pull = torch.cat([self.pull * shrink + pull, 0 * one])
+        self.lean = torch.cat([self.lean * shrink + lean, 0 * one])
 
     def state(self) -> dict[str, Tensor]:
         """Everything but the table itself."""
-        return {name: getattr(self, name) for name in ("first", "second", "last", "decay", "pull")}
+        return {name: getattr(self, name) for name in ("first", "second", "last", "decay", "pull", "lean")}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Takes up a saved state."""
