@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+# One thread for each process: tests run side by side, and OpenMP threads that outnumber the cores spin each other out.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINTS = Path(os.environ.get("REGARD_CHECKPOINTS", Path(__file__).resolve().parents[1] / ".cache" / "checkpoints"))
 

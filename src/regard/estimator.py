@@ -204,8 +204,9 @@ def _columns(texts: Texts) -> tuple[list[str], list[str] | None]:
     if isinstance(texts, str):
         raise Problem("Give a list of texts, not one string.")
     rows = list(texts)
-    if rows and not isinstance(rows[0], str):
-        if any(isinstance(row, str) or len(row) != 2 for row in rows):
-            raise Problem("Give strings, or (text, pair) tuples, for all rows alike.")
-        return [str(a) for a, _ in rows], [str(b) for _, b in rows]
-    return [str(row) for row in rows], None
+    single = sum(isinstance(row, str) for row in rows)
+    if single == len(rows):
+        return [str(row) for row in rows], None
+    if single or any(len(row) != 2 for row in rows):
+        raise Problem("Give strings, or (text, pair) tuples, for all rows alike.")
+    return [str(first) for first, _ in rows], [str(second) for _, second in rows]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regard.batch import Packed
-from regard.model.dropout import Noise, scaled_mask
+from regard.model.dropout import Noise, keep_mask
 
 # One more group costs about as much as this many attention weights of padding, for each head (measured on a CPU).
 GROUP_COST = 4096
@@ -95,9 +95,15 @@ def _put(block: Tensor, out: Tensor, group: Group) -> None:
         target.copy_(x.reshape(-1, *out.shape[1:]).index_select(0, group.scatter))
 
 
-def _mask(group: Group, noise: Noise, dtype: torch.dtype) -> Tensor:
+def _lost(group: Group, noise: Noise) -> Tensor:
+    """True where a weight of a block is dropped: (count * heads, longest, longest)."""
     keys = _take(noise.keys.unsqueeze(-1), group).squeeze(-1)
-    return scaled_mask(keys, group.longest, noise.probability, dtype)
+    return ~keep_mask(keys, group.longest, noise.probability)
+
+
+def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """factor a b, for each matrix of a batch, in one pass."""
+    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=factor)
 
 
 class _Attend(torch.autograd.Function):
@@ -106,47 +112,44 @@ class _Attend(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: tuple[Group, ...], scale: float, noise: Noise | None
     ) -> Tensor:
         mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        weights = []
+        gain = 1.0 if noise is None else 1 / (1 - noise.probability)
+        weights, losses = [], []
         for group in plan:
             q, k, v = (_take(t, group) for t in (query, key, value))
-            score = torch.bmm(q, k.transpose(1, 2)).float().mul_(scale)
+            score = _product(q, k.transpose(1, 2), scale)
             if group.hidden is not None:
                 score.view(group.count, -1, group.longest, group.longest).masked_fill_(group.hidden, -torch.inf)
-            weight = torch.softmax(score, -1).to(q.dtype)
+            weight = dropped = torch.softmax(score, -1)
+            if noise is not None:
+                losses.append(_lost(group, noise))
+                dropped = weight.masked_fill(losses[-1], 0)
             weights.append(weight)
-            dropped = weight if noise is None else weight * _mask(group, noise, weight.dtype)
-            _put(torch.bmm(dropped, v), mixed, group)
-        ctx.save_for_backward(query, key, value, *weights)
-        ctx.plan, ctx.scale, ctx.noise = plan, scale, noise
+            _put(_product(dropped, v, gain), mixed, group)
+        ctx.save_for_backward(query, key, value, *weights, *losses)
+        ctx.plan, ctx.scale, ctx.gain = plan, scale, gain
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *weights = ctx.saved_tensors
+        query, key, value, *rest = ctx.saved_tensors
+        weights, losses = rest[: len(ctx.plan)], rest[len(ctx.plan) :] or [None] * len(ctx.plan)
         # One buffer, laid out like the joint projection of query, key and value, which then takes it without a copy.
         joint = torch.empty(query.shape[0], 3, *query.shape[1:], dtype=query.dtype, device=query.device)
-        for group, weight in zip(ctx.plan, weights, strict=True):
+        for group, weight, lost in zip(ctx.plan, weights, losses, strict=True):
             q, k, v, d_mixed = (_take(t, group) for t in (query, key, value, gradient))
-            if group.gather is not None:
-                shown = ~group.hidden.view(group.count, 1, group.longest, 1)
-                d_mixed = d_mixed.view(group.count, -1, *d_mixed.shape[1:]).mul_(shown).view(d_mixed.shape)
-            d_weight = torch.bmm(d_mixed, v.transpose(1, 2))
-            if ctx.noise is None:
-                dropped = weight
-            else:
-                mask = _mask(group, ctx.noise, weight.dtype)
-                dropped, d_weight = weight * mask, d_weight.mul_(mask)
+            if group.hidden is not None:  # what stands on padding reaches no result, so it has no gradient
+                blocks = d_mixed.view(group.count, -1, group.longest, d_mixed.shape[-1])
+                blocks.masked_fill_(group.hidden.transpose(2, 3), 0)
+            d_weight = _product(d_mixed, v.transpose(1, 2), ctx.gain)
+            dropped = weight
+            if lost is not None:
+                d_weight, dropped = d_weight.masked_fill_(lost, 0), weight.masked_fill(lost, 0)
             # The softmax's Jacobian: dS = W * (dW - sum_j dW_j W_j)
-            d_score = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype).mul_(ctx.scale)
-            for place, block in enumerate(
-                (
-                    torch.bmm(d_score, k),
-                    torch.bmm(d_score.transpose(1, 2), q),
-                    torch.bmm(dropped.transpose(1, 2), d_mixed),
-                )
-            ):
-                _put(block, joint[:, place], group)
+            d_score = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
+            _put(_product(d_score, k, ctx.scale), joint[:, 0], group)
+            _put(_product(d_score.transpose(1, 2), q, ctx.scale), joint[:, 1], group)
+            _put(_product(dropped.transpose(1, 2), d_mixed, ctx.gain), joint[:, 2], group)
         return *joint.unbind(1), None, None, None
 
 
