@@ -17,10 +17,14 @@ MIXES = ([1], [2, 2], [1, 1, 1, 5], [3, 3, 9, 9, 9, 31], [*range(1, 24)], [64] *
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
-def run(name, packed, *, dtype=torch.float32, heads=3, width=8, probability=0.0, lse=False, device="cpu"):
-    """Outputs, log-sum-exp and gradients of a kernel on random input; None where it does not support the call."""
+def run(name, packed, *, dtype=torch.float32, heads=3, width=8, probability=0.0, lse=False, device="cpu", law=False):
+    """Outputs, log-sum-exp and gradients of a kernel on random input; None where it does not support the call.
+
+    With `law` the input is rounded to the precision asked for, and the computation is in float64.
+    """
     generator = torch.Generator().manual_seed(packed.bounds[-1].item())
     joint = torch.randn(3, len(packed.ids), heads, width, generator=generator).mul_(1.5).to(device, dtype)
+    joint = joint.double() if law else joint
     weights = torch.randn(len(packed.ids), heads, width, generator=generator).to(device)
     keys = torch.randint(-(2**31), 2**31, joint.shape[1:3], dtype=torch.int32, generator=generator).to(device)
     noise = Noise(keys, probability) if probability else None
@@ -30,13 +34,15 @@ def run(name, packed, *, dtype=torch.float32, heads=3, width=8, probability=0.0,
     mixed, found = KERNELS[name].run(
         query, key, value, packed=packed.to(device), scale=width**-0.5, noise=noise, lse=lse
     )
-    assert mixed.dtype == dtype and (found is not None) == lse
-    gradients = torch.autograd.grad((mixed.float() * weights).sum(), (query, key, value))
+    assert mixed.dtype == joint.dtype and (found is not None) == lse
+    gradients = torch.autograd.grad(
+        (mixed.to(torch.promote_types(joint.dtype, torch.float32)) * weights).sum(), (query, key, value)
+    )
     return [mixed, *gradients, *([found] if lse else [])]
 
 
 def assert_like_reference(name, packed, *, tolerance, **settings):
-    found, expected = run(name, packed, **settings), run("reference", packed, **settings)
+    found, expected = run(name, packed, **settings), run("reference", packed, **settings, law=True)
     if found is None:
         pytest.skip(f"{name} does not support this call")
     for ours, law in zip(found, expected, strict=True):
@@ -148,13 +154,16 @@ def test_put_is_the_inverse_of_take(lengths, draw_encodings):
     assert [t.shape for t in unpack(back, packed)] == [(n, 2, 3) for n in lengths]
 
 
-def test_the_choice_of_a_kernel():
-    query = torch.zeros(3, 2, 4)
+def test_the_choice_of_a_kernel(draw_encodings):
+    query, packed = torch.zeros(3, 2, 4), pack(draw_encodings([3]))
     noise = Noise(torch.zeros(3, 2, dtype=torch.int32), 0.1)
-    assert kernels.choose(query, None, True).name == "sdpa"
-    assert kernels.choose(query, noise, False).name == "grouped"
-    assert kernels.choose(query, noise, True).name == "reference"
-    assert kernels.choose(query, noise, True, name="reference").name == "reference"
+    assert kernels.choose(query, packed, None, True).name == "sdpa"
+    assert kernels.choose(query, packed, None, False).name == "sdpa"
+    assert kernels.choose(query.bfloat16(), packed, None, False).name == "grouped"
+    assert kernels.choose(query.bfloat16(), pack(draw_encodings([2, 500])), None, False).name == "sdpa"
+    assert kernels.choose(query, packed, noise, False).name == "grouped"
+    assert kernels.choose(query, packed, noise, True).name == "reference"
+    assert kernels.choose(query, packed, noise, True, name="reference").name == "reference"
     for name, reason in (("sdpa", "attention dropout"), ("varlen", "float32 on cpu"), ("flash", "no attention kernel")):
         with pytest.raises(Problem, match=reason):
-            kernels.choose(query, noise, True, name=name)
+            kernels.choose(query, packed, noise, True, name=name)

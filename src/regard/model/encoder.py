@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
                 see=lambda part, value: tap(f"{name}.{part}", value),
             )  # fmt: skip
         else:
-            kernel = kernels.choose(q, noise, wants_lse, name=self.kernel)
+            kernel = kernels.choose(q, packed, noise, wants_lse, name=self.kernel)
             mixed, lse = kernel.run(q, k, v, packed=packed, scale=self.scale, noise=noise, lse=wants_lse)
         if wants_lse:
             see(tap, f"{name}.lse", lse)

@@ -21,6 +21,8 @@ from regard.model.dropout import Noise, keep_mask
 
 # One more group costs about as much as this many attention weights of padding, for each head (measured on a CPU).
 GROUP_COST = 4096
+# As many weights of each head at a time: more would not stay in a processor's cache between the passes over them.
+GROUP_WEIGHTS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +46,19 @@ def equal_runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
 @lru_cache(maxsize=64)
 def groups(lengths: tuple[int, ...], device: torch.device) -> tuple[Group, ...]:
     """Ascending lengths in padded blocks, greedily from the longest while padding costs less than another call."""
-    runs, blocks = equal_runs(lengths), []
-    while runs:
-        block, longest, waste = [runs.pop()], 0, 0
-        longest = block[0][1]
-        while runs and waste + runs[-1][0] * (longest**2 - runs[-1][1] ** 2) <= GROUP_COST:
-            waste += runs[-1][0] * (longest**2 - runs[-1][1] ** 2)
-            block.append(runs.pop())
-        blocks.append(block[::-1])
+    blocks: list[list[int]] = []
+    waste = 0
+    for length in reversed(lengths):
+        longest = blocks[-1][-1] if blocks else 0
+        waste += longest**2 - length**2
+        if not blocks or waste > GROUP_COST or (len(blocks[-1]) + 1) * longest**2 > GROUP_WEIGHTS:
+            blocks.append([])
+            waste = 0
+        blocks[-1].insert(0, length)
     out, start = [], 0
-    for block in blocks[::-1]:
-        inside = [length for count, length in block for _ in range(count)]
-        out.append(_group(inside, start, device))
-        start += sum(inside)
+    for block in reversed(blocks):
+        out.append(_group(block, start, device))
+        start += sum(block)
     return tuple(out)
 
 

@@ -35,11 +35,12 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A way to compute attention, and what it can take."""
+    """A way to compute attention, what it can take, and where it is the fastest of those that can."""
 
     name: str
     run: Run
     supports: Callable[[Tensor, Noise | None, bool], bool]
+    excels: Callable[[Tensor, Packed], bool] = lambda query, packed: False
 
 
 def sdpa(
@@ -85,25 +86,34 @@ def varlen(
     return out, denominator.transpose(0, 1) if denominator.shape[0] == query.shape[1] else denominator
 
 
+def _is_half(query: Tensor) -> bool:
+    return query.dtype in (torch.bfloat16, torch.float16)
+
+
+# On a CPU the explicit products of bfloat16 outrun PyTorch's fused kernel until the weights outgrow the cache.
+EXPLICIT_TOKENS = 384
+
 KERNELS = {
     kernel.name: kernel
     for kernel in (
+        Kernel("varlen", varlen, lambda query, noise, lse: query.is_cuda and noise is None and _is_half(query)),
+        Kernel("sdpa", sdpa, lambda query, noise, lse: noise is None),
         Kernel(
-            "varlen",
-            varlen,
-            lambda q, noise, lse: q.is_cuda and noise is None and q.dtype in (torch.bfloat16, torch.float16),
+            "grouped",
+            grouped.attend,
+            lambda query, noise, lse: not lse,
+            lambda query, packed: not query.is_cuda and _is_half(query) and max(packed.lengths) <= EXPLICIT_TOKENS,
         ),
-        Kernel("sdpa", sdpa, lambda q, noise, lse: noise is None),
-        Kernel("grouped", grouped.attend, lambda q, noise, lse: not lse),
-        Kernel("reference", attention.attend, lambda q, noise, lse: True),
+        Kernel("reference", attention.attend, lambda query, noise, lse: True),
     )
 }
 
 
-def choose(query: Tensor, noise: Noise | None, lse: bool, *, name: str | None = None) -> Kernel:
-    """The kernel of that name, or the first that supports the call; raises `Problem` where the named one does not."""
+def choose(query: Tensor, packed: Packed, noise: Noise | None, lse: bool, *, name: str | None = None) -> Kernel:
+    """The kernel of that name, or the best that supports the call; raises `Problem` where the named one does not."""
     if name is None:
-        return next(k for k in KERNELS.values() if k.supports(query, noise, lse))
+        able = [kernel for kernel in KERNELS.values() if kernel.supports(query, noise, lse)]
+        return next((kernel for kernel in able if kernel.excels(query, packed)), able[0])
     if name not in KERNELS:
         raise Problem(f"There is no attention kernel '{name}'. Known: {', '.join(KERNELS)}.")
     if not KERNELS[name].supports(query, noise, lse):
