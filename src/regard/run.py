@@ -231,3 +231,12 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
         raise Problem(f"{folder} is a file, and a run needs a folder. Name another with --out.")
     if (folder / "recipe.toml").exists() and not resume:
         raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
+    if resume and (folder / "state.pt").exists() and _differs(recipe, folder / "recipe.toml"):
+        raise Problem(
+            f"The run in {folder} was begun with another recipe, and half a run of each is neither. "
+            f"Resume it as it was (regard train --resume --out {folder}), or name another --out."
+        )
+
+
+def _differs(recipe: Recipe, path: Path) -> bool:
+    return recipes.digest(recipes.read(path)) != recipes.digest(recipe)

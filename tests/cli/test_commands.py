@@ -97,6 +97,14 @@ def test_a_recipe_and_changes_give_the_same_run_again(trained: Path, tmp_path: P
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_run_is_not_resumed_with_another_recipe(trained: Path, tmp_path: Path):
+    (tmp_path / "recipe.toml").write_bytes((trained / "recipe.toml").read_bytes())
+    (tmp_path / "state.pt").write_bytes(b"")
+    done = regard("train", "--resume", "--out", tmp_path, "train.epochs=3")
+    assert done.returncode == 2
+    assert "another recipe" in done.stderr
+
+
 def test_early_stopping_keeps_the_best_weights(tiny: Path, reviews: Path, tmp_path: Path):
     done = regard(
         "train", "--data", reviews, "--model", tiny, "--out", tmp_path / "run",
