@@ -15,6 +15,7 @@ from regard.screen import Screen, show_result
 
 if TYPE_CHECKING:
     from regard.data.examples import Examples
+    from regard.data.sources import Table
     from regard.system import System
 
 app = typer.Typer(
@@ -111,16 +112,15 @@ def evaluate(
     """Measure a model on labelled rows: every score with its 95 % interval."""
     from dataclasses import asdict
 
+    from regard.data.sources import locate, read
     from regard.data.task import labels_of
     from regard.measure.scores import scores
     from regard.system import load
 
     system = load(model, precision=precision)
-    examples = _examples(system, Path(data), {"text": column, "pair": pair, "label": label}, encoding)
-    with Screen(quiet=as_json) as screen:
-        output = system.predict(
-            examples.texts, examples.pairs, advance=screen.counter("predicting", len(examples.texts))
-        )
+    table = read(locate(data), encoding=encoding)
+    examples = _examples(system, table, {"text": column, "pair": pair, "label": label})
+    output = _predicted(system, examples, quiet=as_json)
     found = scores(system.card.task, labels_of(examples), output)
     if as_json:
         skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
@@ -183,11 +183,8 @@ def _predict_file(system: System, path: Path, column: str, pair: str, out: str, 
     from regard.data.sources import read, write
 
     table = read(path, encoding=encoding)
-    examples = _examples(system, path, {"text": column, "pair": pair}, encoding, labelled=False)
-    with Screen(quiet=as_json) as screen:
-        output = system.predict(
-            examples.texts, examples.pairs, advance=screen.counter("predicting", len(examples.texts))
-        )
+    examples = _examples(system, table, {"text": column, "pair": pair}, labelled=False)
+    output = _predicted(system, examples, quiet=as_json)
     answers = dict(zip(examples.lines, (system.answer(row) for row in output), strict=True))
     rows = []
     for number, place in enumerate(table.lines):
@@ -208,14 +205,18 @@ def _predict_file(system: System, path: Path, column: str, pair: str, out: str, 
         typer.echo(line)
 
 
-def _examples(system: System, path: Path, columns: dict[str, str], encoding: str, *, labelled: bool = True) -> Examples:
+def _predicted(system: System, examples: Examples, *, quiet: bool) -> Any:
+    with Screen(quiet=quiet) as screen:
+        advance = screen.counter("predicting", len(examples.texts))
+        return system.predict(examples.texts, examples.pairs, advance=advance)
+
+
+def _examples(system: System, table: Table, columns: dict[str, str], *, labelled: bool = True) -> Examples:
     """Rows of a file, by the columns that were named, or that the model was trained on, or that can be guessed."""
     from regard.data.examples import choose
-    from regard.data.sources import locate, read
 
     if not system.card.task:
         raise Problem("This model has no head. Train one first: regard train --model ... --data ...")
-    table = read(locate(path), encoding=encoding)
     known = {k: v for k, v in system.card.columns.items() if v in table.columns and (labelled or k != "label")}
     named = known | {k: v for k, v in columns.items() if v}
     card = system.card

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard import hub
 from regard import recipe as recipes
 from regard.batch import Encoding
 from regard.data.examples import Examples
@@ -24,10 +23,8 @@ from regard.data.loader import Loader
 from regard.data.task import Task, gather, labels_of
 from regard.errors import Problem
 from regard.eval.results import Result, evaluation, finish
-from regard.model import checkpoint as checkpoints
 from regard.recipe import Recipe
-from regard.system import Card, System, build, default_pooling, read_card
-from regard.text.tokenizer import Tokenizer
+from regard.system import Card, System, build, default_pooling, open_folder, read_card
 from regard.train import state as states
 from regard.train.journal import Journal
 from regard.train.loop import Outside, Plan, Progress, fit
@@ -66,9 +63,7 @@ def train(
 
 def prepare(recipe: Recipe, task: Task, tell: Tell = lambda line: None) -> System:
     """A system with the checkpoint's encoder and a fresh head for the task."""
-    source = hub.model_folder(recipe.model.name, revision=recipe.model.revision)
-    source = source / "model" if (source / "model" / "config.json").exists() else source
-    origin, tokenizer = checkpoints.load(source), Tokenizer.load(source)
+    source, origin, tokenizer = open_folder(recipe.model.name, revision=recipe.model.revision)
     if recipe.data.max_length > origin.config.positions:
         raise Problem(
             f"data.max_length is {recipe.data.max_length}, and {recipe.model.name} has positions for "

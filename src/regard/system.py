@@ -215,6 +215,18 @@ def load(
     `precision` is float32, bfloat16, or auto: float32 on a CPU, where it is exact and not much slower, and bfloat16 on
     a GPU.
     """
+    folder, origin, tokenizer = open_folder(name, revision=revision)
+    card = read_card(folder, origin)
+    model = build(origin, card, kernel=kernel)
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model.to(place)
+    if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
+        lower_precision(model.encoder)
+    return System(tokenizer, model, origin, card)
+
+
+def open_folder(name: str | Path, *, revision: str = "main") -> tuple[Path, checkpoints.Checkpoint, Tokenizer]:
+    """The model folder of that name, or the one inside a run's folder, with its checkpoint and its tokenizer."""
     folder = hub.model_folder(str(name), revision=revision)
     if (folder / "model" / "config.json").exists():  # the folder of a run
         folder = folder / "model"
@@ -224,13 +236,7 @@ def load(
             f"The tokenizer in {folder} has {tokenizer.size} tokens and the model only {origin.config.vocabulary}: "
             "they do not belong together."
         )
-    card = read_card(folder, origin)
-    model = build(origin, card, kernel=kernel)
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model.to(place)
-    if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
-        lower_precision(model.encoder)
-    return System(tokenizer, model, origin, card)
+    return folder, origin, tokenizer
 
 
 def build(
