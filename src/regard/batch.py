@@ -66,7 +66,7 @@ class Batch:
 class Output:
     """What a model says of a packed batch; rows of `pooled` and `logits` stand in the caller's order."""
 
-    hidden: torch.Tensor  # (tokens, width), packed
+    hidden: torch.Tensor | None  # (tokens, width), packed; None where it was not asked for
     pooled: torch.Tensor | None = None  # (sequences, width)
     logits: torch.Tensor | None = None  # (sequences, outputs)
 

@@ -197,7 +197,7 @@ class System:
         for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
             packed: Packed = pack(ordered[span]).to(self.device)
             with torch.no_grad():
-                rows = take(self.model(packed))
+                rows = take(self.model(packed, hidden=False))
             assert rows is not None
             yield ordered[span], rows.float().cpu().numpy()
 

@@ -123,35 +123,65 @@ def test_the_reference_drops_what_the_mask_says(draw_encodings):
             torch.testing.assert_close(found[:, head], (weights[head] * mask) @ values[:, head])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("lengths", MIXES, ids=str)
-def test_groups_are_a_partition(lengths):
-    plan = grouped.groups(tuple(sorted(lengths)), torch.device("cpu"))
+def test_groups_are_a_partition(lengths, dtype):
+    plan = grouped.groups(tuple(sorted(lengths)), torch.device("cpu"), dtype)
     assert sum(group.count for group in plan) == len(lengths)
     assert plan[0].start == 0 and sum(group.tokens for group in plan) == sum(lengths)
     remaining = sorted(lengths)
+    step = grouped.HALF_STEP if dtype == torch.bfloat16 else 1
     for group, following in zip(plan, [*plan[1:], None], strict=True):
         inside, remaining = remaining[: group.count], remaining[group.count :]
-        assert group.tokens == sum(inside) and group.longest == inside[-1]
+        assert group.tokens == sum(inside)
+        assert group.longest % step == 0 and 0 <= group.longest - inside[-1] < step
         assert following is None or following.start == group.start + group.tokens
         if group.gather is None:
-            assert len(set(inside)) == 1
+            assert set(inside) == {group.longest}
             continue
         assert group.gather[group.scatter].tolist() == list(range(group.tokens))
-        assert sum(group.longest**2 - length**2 for length in inside) <= grouped.GROUP_COST
-        shown = ~group.hidden.view(group.count, group.longest)
+        filled = [-(-length // step) * step for length in inside]
+        assert sum(group.longest**2 - length**2 for length in filled) <= grouped.GROUP_COST
+        shown = group.shown.view(group.count, group.longest)
         assert shown.sum(1).tolist() == inside
         assert shown.flatten().nonzero().squeeze(1).tolist() == group.scatter.tolist()
+        assert torch.equal(group.bias.view(shown.shape), shown.log())
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40))
-def test_put_is_the_inverse_of_take(lengths, draw_encodings):
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), dtype=st.sampled_from([*TOLERANCES]))
+def test_put_is_the_inverse_of_take(lengths, dtype, draw_encodings):
     packed = pack(draw_encodings(lengths))
     rows, back = torch.randn(len(packed.ids), 2, 3), torch.empty(len(packed.ids), 2, 3)
-    for group in grouped.groups(packed.lengths, torch.device("cpu")):
+    for group in grouped.groups(packed.lengths, torch.device("cpu"), dtype):
         grouped._put(grouped._take(rows, group), back, group)
     assert torch.equal(rows, back)
     assert [t.shape for t in unpack(back, packed)] == [(n, 2, 3) for n in lengths]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    heads=st.integers(1, 3),
+    width=st.integers(1, 17),
+    probability=st.sampled_from([0.0, 0.4]),
+)
+def test_the_first_rows_alone_are_those_of_the_reference(lengths, heads, width, probability, draw_encodings):
+    packed = pack(draw_encodings(lengths))
+    joint = torch.randn(3, len(packed.ids), heads, width, generator=torch.Generator().manual_seed(1)).double()
+    firsts, found = packed.bounds[:-1].long(), []
+    keys = random_keys(len(packed.ids), heads, device=torch.device("cpu"))
+    for only in (False, True):
+        query, key, value = (part.clone().requires_grad_() for part in joint)
+        noise = Noise(keys[firsts] if only else keys, probability) if probability else None
+        given = {"packed": packed, "scale": width**-0.5, "noise": noise}
+        if only:
+            mixed = attention.attend_first(query[firsts], key, value, **given)
+        else:
+            mixed = attention.attend(query, key, value, **given)[0][firsts]
+        found.append([mixed, *torch.autograd.grad(mixed.square().sum(), (query, key, value))])
+    for ours, law in zip(*found, strict=True):
+        torch.testing.assert_close(ours, law, atol=1e-9, rtol=1e-9)
 
 
 def test_the_choice_of_a_kernel(draw_encodings):

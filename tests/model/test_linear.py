@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from regard.model.linear import ACTIVATIONS, Linear, linear
+from regard.model.linear import ACTIVATIONS, ROWS, Linear, chain, linear
 
 TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 2**-6}
 
@@ -53,6 +53,35 @@ def test_autocast_decides_the_precision(grad):
         y = part(x)
     assert y.dtype == torch.bfloat16
     assert_close(y.float(), part(x), atol=2**-6, rtol=2**-6)
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("tokens", [1, 37, ROWS, ROWS + 1])
+def test_training_in_lower_precision_has_the_gradients_of_the_formula(activation, tokens):
+    first, second = Linear(48, 70, activation), Linear(70, 33)
+    parameters = [*first.parameters(), *second.parameters()]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    x, direction = torch.randn(tokens, 48, requires_grad=True), torch.randn(tokens, 33)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = chain(x, first, second)
+    assert (y.shape, y.dtype) == ((tokens, 33), torch.bfloat16)
+    found = torch.autograd.grad((y.float() * direction).sum(), [x, *parameters])
+    law = torch.autograd.grad((chain(x, first, second) * direction).sum(), [x, *parameters])
+    for ours, theirs in zip(found, law, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() <= 2**-5 * theirs.norm()
+
+
+def test_a_frozen_map_gets_no_gradient_and_passes_one_on():
+    frozen, free = Linear(8, 8, "gelu").requires_grad_(False), Linear(8, 3)
+    x = torch.randn(5, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        chain(x, frozen, free).float().sum().backward()
+    assert frozen.weight.grad is None
+    assert free.weight.grad is not None
+    assert x.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 1), (5, 129)])

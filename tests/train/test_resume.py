@@ -24,23 +24,29 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors
 
 
+def wait_for_a_new_state(process: subprocess.Popen, path: Path) -> None:
+    """Until the run has saved, or is over."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    while process.poll() is None and not (path.exists() and path.stat().st_mtime_ns != before):
+        time.sleep(0.005)
+
+
 @pytest.mark.timeout(600)
 def test_a_run_killed_several_times_ends_in_the_same_bits(tmp_path: Path, tiny: Path, reviews: Path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    began = time.monotonic()
     finish(start(whole, tiny, reviews, save="1000"))
-    length = time.monotonic() - began
-    rng, killed_with_state = random.Random(), 0
+    rng, kills = random.Random(), 0
     for attempt in range(20):
         process = start(broken, tiny, reviews, *(["--resume"] if attempt else []))
-        if attempt < 3:
-            time.sleep(rng.uniform(0.5, 1.0) * length)
+        if kills < 3:
+            wait_for_a_new_state(process, broken / "state.pt")
+            time.sleep(rng.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
         process.communicate()
-        killed_with_state += process.returncode == -signal.SIGKILL and (broken / "state.pt").exists()
+        kills += process.returncode == -signal.SIGKILL
         if process.returncode == 0:
             break
-    assert killed_with_state, "no kill came after a state was saved: the test has shown nothing"
+    assert kills, "the run was over before it could be killed: the test has shown nothing"
     for name in ("model.safetensors", "config.json", "regard.json"):
         assert (whole / "model" / name).read_bytes() == (broken / "model" / name).read_bytes(), name
     steps = [json.loads(line)["step"] for line in (broken / "metrics.jsonl").read_text().splitlines()[:-1]]

@@ -25,8 +25,8 @@ def scores(query: Tensor, key: Tensor, scale: float) -> Tensor:
 
 
 def weigh(score: Tensor) -> Tensor:
-    """Scores to weights that sum to one over the keys; the softmax is taken in float32."""
-    return torch.softmax(score.float(), -1).to(score.dtype)
+    """Scores to weights that sum to one over the keys; the softmax is taken in float32 at least."""
+    return torch.softmax(score, -1, dtype=_wide(score)).to(score.dtype)
 
 
 def mix(weights: Tensor, value: Tensor) -> Tensor:
@@ -59,4 +59,30 @@ def attend(
         ]
         weights = [w * m for w, m in zip(weights, masks, strict=True)]
     mixed = torch.cat([mix(w, value[s]) for w, s in zip(weights, spans, strict=True)])
-    return mixed, torch.cat([torch.logsumexp(s.float(), -1).T for s in score]) if lse else None
+    return mixed, torch.cat([torch.logsumexp(s.to(_wide(s)), -1).T for s in score]) if lse else None
+
+
+def attend_first(
+    query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None = None
+) -> Tensor:
+    """What the first token of each sequence gets, in time and memory of the order of the tokens.
+
+    query (sequences, heads, d), key and value (tokens, heads, d) -> (sequences, heads, d); `noise` has a key for each
+    query. The same numbers as the first rows of `attend`.
+    """
+    lengths = packed.bounds.diff().long()
+    owner = torch.repeat_interleave(lengths, output_size=len(key))
+    score = (query[owner] * key).sum(-1, dtype=_wide(key)) * scale
+    peak = torch.segment_reduce(score.detach(), "max", lengths=lengths, axis=0, unsafe=True)
+    weights = torch.exp(score - peak[owner])
+    total = torch.zeros_like(peak).index_add_(0, owner, weights)
+    weights = weights / total[owner]
+    if noise is not None:
+        mask = scaled_mask(noise.keys, max(packed.lengths), noise.probability, weights.dtype)
+        weights = weights * mask[owner, :, packed.positions]
+    mixed = weights.new_zeros(query.shape).index_add_(0, owner, weights.unsqueeze(-1) * value)
+    return mixed.to(value.dtype)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -24,23 +24,27 @@ def random_keys(*shape: int, device: torch.device) -> Tensor:
     return torch.randint(-(2**31), 2**31, shape, dtype=torch.int32, device=device)
 
 
-def keep_mask(keys: Tensor, width: int, probability: float) -> Tensor:
-    """True with probability 1 - p, independently for each key and column; (...) int32 -> (..., width) bool.
+def keep_mask(keys: Tensor, width: int, probability: float, dtype: torch.dtype = torch.bool) -> Tensor:
+    """True, or 1, with probability 1 - p, independently for each key and column; (...) int32 -> (..., width).
 
-    Each 32-bit word, mixed by xor-shifts and multiplications, decides two columns, so p is met to 1/65536. A mask of
-    fewer columns is a prefix of a wider one, which lets kernels of different layouts agree to the bit.
+    Each 32-bit word, mixed by multiplication, xor-shift and multiplication, decides two columns, so p is met to
+    1/65536. A mask of fewer columns is a prefix of a wider one: kernels of different layouts agree to the bit.
     """
     columns = torch.arange((width + 1) // 2, dtype=torch.int32, device=keys.device) * _GOLDEN
     mixed = keys.unsqueeze(-1) ^ columns
-    for shift, factor in ((16, _FIRST), (15, _SECOND)):
-        mixed = (mixed ^ ((mixed >> shift) & ((1 << (32 - shift)) - 1))).mul_(factor)
-    mixed ^= (mixed >> 16) & 0xFFFF
-    return mixed.view(torch.int16)[..., :width] >= round(probability * 65536) - 32768
+    mixed *= _FIRST
+    mixed ^= (mixed >> 16).bitwise_and_(0xFFFF)
+    mixed *= _SECOND
+    words = mixed.view(torch.int16)[..., :width]
+    # Written in the precision it is needed in, for on a CPU a boolean mask costs several times as much to make and use.
+    return torch.ge(
+        words, round(probability * 65536) - 32768, out=torch.empty(words.shape, dtype=dtype, device=keys.device)
+    )
 
 
 def scaled_mask(keys: Tensor, width: int, probability: float, dtype: torch.dtype) -> Tensor:
     """0 where dropped, 1 / (1 - p) where kept."""
-    return keep_mask(keys, width, probability).to(dtype).mul_(1 / (1 - probability))
+    return keep_mask(keys, width, probability, dtype).mul_(1 / (1 - probability))
 
 
 class Dropout(nn.Module):
@@ -50,9 +54,12 @@ class Dropout(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Drops columns of rows independently."""
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Drops columns of rows independently; what is left is added to `onto` where that is given."""
         if not self.training or self.probability == 0:
-            return x
-        keys = random_keys(*x.shape[:-1], device=x.device)
-        return x * scaled_mask(keys, x.shape[-1], self.probability, x.dtype)
+            return x if onto is None else onto + x
+        if onto is not None:
+            x = x.to(onto.dtype)
+        keep = keep_mask(random_keys(*x.shape[:-1], device=x.device), x.shape[-1], self.probability, x.dtype)
+        gain = 1 / (1 - self.probability)
+        return x * keep.mul_(gain) if onto is None else torch.addcmul(onto, x, keep, value=gain)

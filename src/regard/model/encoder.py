@@ -7,6 +7,7 @@ and it keeps most of the accuracy that rounding the stream after every part woul
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from regard.model import attention, kernels
 from regard.model.config import EncoderConfig
 from regard.model.dropout import Dropout, Noise, random_keys
 from regard.model.embeddings import Embeddings
-from regard.model.linear import Linear
+from regard.model.linear import Linear, chain
 from regard.model.taps import Tap, see
 
 WEIGHTS = ("scores", "weights")
@@ -58,6 +59,15 @@ class SelfAttention(nn.Module):
         mixed = see(tap, f"{name}.mixed", mixed)
         return see(tap, f"{name}.output", self.output(mixed.flatten(1)))  # type: ignore[no-any-return]
 
+    def first(self, x: Tensor, packed: Packed) -> Tensor:
+        """What `forward` gives for the first token of each sequence: (tokens, width) -> (sequences, width)."""
+        q, k, v = self.joint(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        q, noise = firsts(q, packed), None
+        if self.training and self.dropout > 0:
+            noise = Noise(random_keys(*q.shape[:2], device=q.device), self.dropout)
+        mixed = attention.attend_first(q, k, v, packed=packed, scale=self.scale, noise=noise)
+        return self.output(mixed.flatten(1))  # type: ignore[no-any-return]
+
 
 class FeedForward(nn.Module):
     """y = W_2 activation(W_1 x + b_1) + b_2, position by position."""
@@ -69,11 +79,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
         """(tokens, width) -> (tokens, width)."""
-        return see(tap, f"{name}.output", self.output(self.inner(x)))  # type: ignore[no-any-return]
+        return see(tap, f"{name}.output", chain(x, self.inner, self.output))  # type: ignore[no-any-return]
 
 
 class PostNorm(nn.Module):
     """x -> norm(x + dropout(part(x))): the residual as BERT was published."""
+
+    part: Any
 
     def __init__(self, part: nn.Module, config: EncoderConfig) -> None:
         super().__init__()
@@ -83,11 +95,18 @@ class PostNorm(nn.Module):
 
     def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
         """(tokens, width) -> (tokens, width)."""
-        return self.norm(x + self.dropout(self.part(x, packed, tap=tap, name=name)))  # type: ignore[no-any-return]
+        return self.norm(self.dropout(self.part(x, packed, tap=tap, name=name), onto=x))  # type: ignore[no-any-return]
+
+    def first(self, x: Tensor, packed: Packed) -> Tensor:
+        """What `forward` gives for the first token of each sequence: (tokens, width) -> (sequences, width)."""
+        return self.norm(self.dropout(self.part.first(x, packed), onto=firsts(x, packed)))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
     """One layer: attention, then feed-forward, each in its residual."""
+
+    attention: Any
+    feedforward: Any
 
     def __init__(self, attention: nn.Module, feedforward: nn.Module) -> None:
         super().__init__()
@@ -98,6 +117,11 @@ class Block(nn.Module):
         x = self.attention(x, packed, tap=tap, name=f"{name}.attention")
         x = self.feedforward(x, packed, tap=tap, name=f"{name}.feedforward")
         return see(tap, f"{name}.output", x)  # type: ignore[no-any-return]
+
+    def first(self, x: Tensor, packed: Packed) -> Tensor:
+        """What `forward` gives for the first token of each sequence: (tokens, width) -> (sequences, width)."""
+        x = self.attention.first(x, packed)
+        return self.feedforward(x, packed, tap=None, name="")  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
@@ -115,6 +139,22 @@ class Encoder(nn.Module):
         for number, block in enumerate(self.blocks):
             x = block(x, packed, tap=tap, name=f"layer.{number}")
         return x
+
+    def first(self, packed: Packed) -> Tensor:
+        """The last layer's output for the first token of each sequence, in packed order: (sequences, width), float32.
+
+        In the last layer only these tokens ask, which saves most of it.
+        """
+        x: Tensor = self.embeddings(packed)
+        for block in self.blocks[:-1]:
+            x = block(x, packed, tap=None, name="")
+        last: Any = self.blocks[-1]
+        return last.first(x, packed)  # type: ignore[no-any-return]
+
+
+def firsts(x: Tensor, packed: Packed) -> Tensor:
+    """The rows of the sequences' first tokens: (tokens, ...) -> (sequences, ...)."""
+    return x.index_select(0, packed.bounds[:-1].long())
 
 
 def bert(

@@ -23,6 +23,9 @@ from regard.model.dropout import Noise, keep_mask
 GROUP_COST = 4096
 # As many weights of each head at a time: more would not stay in a processor's cache between the passes over them.
 GROUP_WEIGHTS = 65536
+# Lengths in half precision are filled up to a multiple of this: a softmax over rows that leave vector registers
+# half empty is several times as slow, and oneDNN makes a kernel for every shape that it meets.
+HALF_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class Group:
     tokens: int
     gather: Tensor | None  # (count * longest,) tokens from start on; None where nothing is padded
     scatter: Tensor | None  # (tokens,) places in the padded block
-    hidden: Tensor | None  # (count, 1, 1, longest) True where a key is padding
+    shown: Tensor | None  # (count, 1, longest, 1) 1 where a token is real, 0 where it is padding
+    bias: Tensor | None  # (count, 1, 1, longest) what to add to a score: 0, and minus infinity where a key is padding
 
 
 def equal_runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -44,37 +48,38 @@ def equal_runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=64)
-def groups(lengths: tuple[int, ...], device: torch.device) -> tuple[Group, ...]:
+def groups(lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Group, ...]:
     """Ascending lengths in padded blocks, greedily from the longest while padding costs less than another call."""
+    step = HALF_STEP if dtype.itemsize == 2 else 1
     blocks: list[list[int]] = []
-    waste = 0
+    waste, longest = 0, 0
     for length in reversed(lengths):
-        longest = blocks[-1][-1] if blocks else 0
-        waste += longest**2 - length**2
+        filled = -(-length // step) * step
+        waste += longest**2 - filled**2
         if not blocks or waste > GROUP_COST or (len(blocks[-1]) + 1) * longest**2 > GROUP_WEIGHTS:
             blocks.append([])
-            waste = 0
+            waste, longest = 0, filled
         blocks[-1].insert(0, length)
     out, start = [], 0
     for block in reversed(blocks):
-        out.append(_group(block, start, device))
+        out.append(_group(block, -(-block[-1] // step) * step, start, device, dtype))
         start += sum(block)
     return tuple(out)
 
 
-def _group(lengths: list[int], start: int, device: torch.device) -> Group:
-    count, longest, tokens = len(lengths), lengths[-1], sum(lengths)
+def _group(lengths: list[int], longest: int, start: int, device: torch.device, dtype: torch.dtype) -> Group:
+    count, tokens = len(lengths), sum(lengths)
     if tokens == count * longest:
-        return Group(count, longest, start, tokens, None, None, None)
+        return Group(count, longest, start, tokens, None, None, None, None)
     length = torch.tensor(lengths)[:, None]
     column = torch.arange(longest)
     inside = column < length
     first = length.cumsum(0) - length
     gather = (first + torch.minimum(column, length - 1)).flatten()
     scatter = inside.flatten().nonzero().squeeze(1)
-    return Group(
-        count, longest, start, tokens, gather.to(device), scatter.to(device), ~inside[:, None, None].to(device)
-    )
+    shown = inside.to(dtype)[:, None, :, None]
+    bias = torch.zeros(count, 1, 1, longest, dtype=dtype).masked_fill_(~inside[:, None, None], -torch.inf)
+    return Group(count, longest, start, tokens, *(t.to(device) for t in (gather, scatter, shown, bias)))
 
 
 def _take(x: Tensor, group: Group) -> Tensor:
@@ -97,10 +102,10 @@ def _put(block: Tensor, out: Tensor, group: Group) -> None:
         target.copy_(x.reshape(-1, *out.shape[1:]).index_select(0, group.scatter))
 
 
-def _lost(group: Group, noise: Noise) -> Tensor:
-    """True where a weight of a block is dropped: (count * heads, longest, longest)."""
+def _kept(group: Group, noise: Noise, dtype: torch.dtype) -> Tensor:
+    """1 where a weight of a block is kept, 0 where it is dropped: (count * heads, longest, longest)."""
     keys = _take(noise.keys.unsqueeze(-1), group).squeeze(-1)
-    return ~keep_mask(keys, group.longest, noise.probability)
+    return keep_mask(keys, group.longest, noise.probability, dtype)
 
 
 def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:
@@ -115,38 +120,39 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         gain = 1.0 if noise is None else 1 / (1 - noise.probability)
-        weights, losses = [], []
-        for group in plan:
-            q, k, v = (_take(t, group) for t in (query, key, value))
-            score = _product(q, k.transpose(1, 2), scale)
-            if group.hidden is not None:
-                score.view(group.count, -1, group.longest, group.longest).masked_fill_(group.hidden, -torch.inf)
-            weight = dropped = torch.softmax(score, -1)
-            if noise is not None:
-                losses.append(_lost(group, noise))
-                dropped = weight.masked_fill(losses[-1], 0)
-            weights.append(weight)
-            _put(_product(dropped, v, gain), mixed, group)
-        ctx.save_for_backward(query, key, value, *weights, *losses)
-        ctx.plan, ctx.scale, ctx.gain = plan, scale, gain
+        blocks: list[Tensor] = []
+        with torch.autocast(query.device.type, enabled=False):
+            for group in plan:
+                q, k, v = (_take(t, group) for t in (query, key, value))
+                score = _product(q, k.transpose(1, 2), scale)
+                if group.bias is not None:
+                    score.view(group.count, -1, group.longest, group.longest).add_(group.bias)
+                weight = dropped = torch.softmax(score, -1)
+                kept = []
+                if noise is not None:
+                    kept = [_kept(group, noise, weight.dtype)]
+                    dropped = weight * kept[0]
+                _put(_product(dropped, v, gain), mixed, group)
+                blocks += [q, k, v, weight, *kept]
+        ctx.save_for_backward(*blocks)
+        ctx.plan, ctx.scale, ctx.gain, ctx.shape = plan, scale, gain, query.shape
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *rest = ctx.saved_tensors
-        weights, losses = rest[: len(ctx.plan)], rest[len(ctx.plan) :] or [None] * len(ctx.plan)
         # One buffer, laid out like the joint projection of query, key and value, which then takes it without a copy.
-        joint = torch.empty(query.shape[0], 3, *query.shape[1:], dtype=query.dtype, device=query.device)
-        for group, weight, lost in zip(ctx.plan, weights, losses, strict=True):
-            q, k, v, d_mixed = (_take(t, group) for t in (query, key, value, gradient))
-            if group.hidden is not None:  # what stands on padding reaches no result, so it has no gradient
-                blocks = d_mixed.view(group.count, -1, group.longest, d_mixed.shape[-1])
-                blocks.masked_fill_(group.hidden.transpose(2, 3), 0)
+        joint = gradient.new_empty(ctx.shape[0], 3, *ctx.shape[1:])
+        each = len(ctx.saved_tensors) // len(ctx.plan)
+        for place, group in enumerate(ctx.plan):
+            q, k, v, weight, *kept = ctx.saved_tensors[place * each : (place + 1) * each]
+            d_mixed = _take(gradient, group)
+            if group.shown is not None:  # what stands on padding reaches no result, so it has no gradient
+                d_mixed.view(group.count, -1, *d_mixed.shape[1:]).mul_(group.shown)
             d_weight = _product(d_mixed, v.transpose(1, 2), ctx.gain)
             dropped = weight
-            if lost is not None:
-                d_weight, dropped = d_weight.masked_fill_(lost, 0), weight.masked_fill(lost, 0)
+            if kept:
+                d_weight, dropped = d_weight.mul_(kept[0]), weight * kept[0]
             # The softmax's Jacobian: dS = W * (dW - sum_j dW_j W_j)
             d_score = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
             _put(_product(d_score, k, ctx.scale), joint[:, 0], group)
@@ -159,5 +165,5 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None, lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attention within each sequence, group by group; the log-sum-exp is not on offer."""
-    plan = groups(packed.lengths, query.device)
+    plan = groups(packed.lengths, query.device, query.dtype)
     return _Attend.apply(query, key, value, plan, scale, noise), None

@@ -8,6 +8,7 @@ from regard.batch import Output, Packed
 from regard.model.dropout import Dropout
 from regard.model.encoder import Encoder
 from regard.model.linear import Linear
+from regard.model.pooling import First
 from regard.model.taps import Tap, see
 
 
@@ -31,9 +32,17 @@ class Model(nn.Module):
         super().__init__()
         self.encoder, self.pooling, self.head = encoder, pooling, head
 
-    def forward(self, packed: Packed, *, tap: Tap | None = None) -> Output:
-        """Runs all parts; `tap` watches or edits any interior value."""
-        hidden = self.encoder(packed, tap=tap)
-        pooled = see(tap, "pooled", self.pooling(hidden, packed))
+    def forward(self, packed: Packed, *, tap: Tap | None = None, hidden: bool = True) -> Output:
+        """Runs all parts; `tap` watches or edits any interior value.
+
+        Without `hidden` the hidden states are not asked for, and what only they need is not computed: where the first
+        token is pooled, most of the last layer.
+        """
+        states = None
+        if not hidden and tap is None and isinstance(self.pooling, First):
+            pooled = self.pooling.of_firsts(self.encoder.first(packed), packed)
+        else:
+            states = self.encoder(packed, tap=tap)
+            pooled = see(tap, "pooled", self.pooling(states, packed))
         logits = None if self.head is None else see(tap, "logits", self.head(pooled))
-        return Output(hidden, pooled, logits)
+        return Output(states if hidden else None, pooled, logits)

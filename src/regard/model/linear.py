@@ -1,12 +1,16 @@
-"""A linear map with the activation that follows it, on the fastest path that computes the same."""
+"""Linear maps with the activations that follow them, on the fastest path that computes the same."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # x Phi(x), exact (Hendrycks and Gimpel 2016)
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -14,8 +18,20 @@ ACTIVATIONS = {
     "silu": F.silu,
     "tanh": torch.tanh,
 }
+# The gradient by what went in, from the gradient by what came out.
+_SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gelu": torch.ops.aten.gelu_backward,
+    "gelu_new": lambda g, x: torch.ops.aten.gelu_backward(g, x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda g, x: torch.ops.aten.gelu_backward(g, x, approximate="tanh"),
+    "relu": lambda g, x: torch.ops.aten.threshold_backward(g, x, 0),
+    "silu": torch.ops.aten.silu_backward,
+    "tanh": lambda g, x: torch.ops.aten.tanh_backward(g, torch.tanh(x)),
+}
 # What oneDNN computes in the same pass as the product, by its own names.
 _FUSED = {None: ("none", ""), "gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
+# oneDNN makes a kernel for every shape that it meets, which takes longer than the product itself: packed batches, each
+# of another number of tokens, are filled up so that shapes recur.
+ROWS = 64
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None = None) -> Tensor:
@@ -59,4 +75,60 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(tokens, inputs) -> (tokens, outputs)."""
-        return linear(x, self.weight, self.bias, self.activation)
+        return chain(x, self)
+
+
+def chain(x: Tensor, *maps: Linear) -> Tensor:
+    """One linear map after another: (tokens, inputs of the first) -> (tokens, outputs of the last)."""
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.ndim == 2 and x.shape[0]:
+        weights = [tensor for part in maps for tensor in (part.weight, part.bias)]
+        return _Chain.apply(x, [part.activation for part in maps], torch.get_autocast_dtype("cpu"), *weights)  # type: ignore[no-any-return]
+    for part in maps:
+        x = linear(x, part.weight, part.bias, part.activation)
+    return x
+
+
+class _Chain(torch.autograd.Function):
+    """Linear maps under autocast as one node, over rows filled up once for all of them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, activations: list[str | None], precision: torch.dtype, *parameters: Tensor
+    ) -> Tensor:
+        kept: list[Tensor | None] = []
+        rows = _filled(x, precision)
+        with torch.autocast("cpu", enabled=False):
+            for activation, weight, bias in zip(activations, parameters[::2], parameters[1::2], strict=True):
+                short = weight.to(precision)
+                y = F.linear(rows, short, bias.to(precision))
+                kept += [rows, short, None if activation is None else y]
+                rows = y if activation is None else ACTIVATIONS[activation](y)
+        ctx.save_for_backward(*kept)
+        ctx.activations, ctx.input = activations, (len(x), x.dtype)
+        return rows[: len(x)]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        kept, (tokens, dtype) = ctx.saved_tensors, ctx.input
+        found: list[Tensor | None] = []
+        g = _filled(gradient, kept[0].dtype)
+        for place in reversed(range(len(ctx.activations))):
+            activation, (rows, weight, y) = ctx.activations[place], kept[3 * place : 3 * place + 3]
+            if activation is not None:
+                g = _SLOPES[activation](g, y)
+            moves = ctx.needs_input_grad[3 + 2 * place]  # a frozen map gets no gradient, and costs none
+            found = [g.t().mm(rows).float() if moves else None, g.sum(0).float() if moves else None, *found]
+            g = g.mm(weight)
+        return g[:tokens].to(dtype), None, None, *found
+
+
+def _filled(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The rows in a precision, and rows of zeros up to a multiple of ROWS, which add nothing to any gradient."""
+    missing = -len(x) % ROWS
+    if not missing:
+        return x.to(dtype).contiguous()
+    rows = x.new_empty(len(x) + missing, x.shape[1], dtype=dtype)
+    rows[: len(x)].copy_(x)
+    rows[len(x) :].zero_()
+    return rows

@@ -18,8 +18,11 @@ class First(nn.Module):
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
         """(tokens, width) -> (sequences, width)."""
-        first = x.index_select(0, in_order(packed.bounds[:-1].long(), packed))
-        return self.dense(first).float()  # type: ignore[no-any-return]
+        return self.of_firsts(x.index_select(0, packed.bounds[:-1].long()), packed)
+
+    def of_firsts(self, firsts: Tensor, packed: Packed) -> Tensor:
+        """The same where only the first tokens' rows are at hand, in packed order: (sequences, width), twice."""
+        return self.dense(in_order(firsts, packed)).float()  # type: ignore[no-any-return]
 
 
 class Mean(nn.Module):

@@ -17,7 +17,7 @@ Objective = Callable[[Model, Batch], tuple[Tensor, dict[str, float]]]
 
 
 def _logits(model: Model, batch: Batch) -> Tensor:
-    logits: Tensor | None = model(batch.packed).logits
+    logits: Tensor | None = model(batch.packed, hidden=False).logits
     if logits is None:
         raise ValueError("this objective needs a model with a head")
     return logits
