@@ -10,9 +10,11 @@ first token through the pooler. Tokenization counts; loading the checkpoint and 
     regard float32          like for like in precision
     regard                  precision auto: bfloat16 where the processor has it
 
-With --texts the epoch is over that many texts and the seconds of a whole one are extrapolated in proportion. With
---accuracy both are trained to the end on several seeds and measured on the test split instead; results are appended to
-a JSON-lines file, and pairs of contender and seed that it already holds are not run again.
+With --texts the epoch is over that many texts and the seconds of a whole one are extrapolated in proportion.
+
+With --accuracy Regard and one of transformers' loops (--peer) are trained to the end instead, for three epochs, on
+several seeds, with a rate and a pooling that suit the checkpoint, and measured on the test split; results are appended
+to a JSON-lines file, and pairs of contender and seed that it already holds are not run again.
 """
 
 from __future__ import annotations
@@ -33,7 +35,13 @@ import common
 
 DATA = {"minilm-l6": "sst2", "gte-small": "sst2", "m3e-small": "zh_chnsenticorp"}
 FILES = {"sst2": "stsa.binary.{}.gz", "zh_chnsenticorp": "{}.tsv.gz"}
-BATCH, RATE, DECAY, WARMUP, CLIP, MAX_LENGTH = 32, 2e-5, 0.01, 0.1, 1.0, 512
+BATCH, DECAY, WARMUP, CLIP = 32, 0.01, 0.1, 1.0
+SPEED = {"rate": 2e-5, "pooling": "first", "max_length": 512}
+ACCURACY = {
+    "minilm-l6": {"rate": 1e-4, "pooling": "first", "max_length": 512},
+    "gte-small": {"rate": 5e-5, "pooling": "mean", "max_length": 512},
+    "m3e-small": {"rate": 1e-4, "pooling": "mean", "max_length": 256},
+}
 DEFAULT, BEST, OURS = "transformers default", "transformers best", "regard"
 NAMES = (DEFAULT, BEST, "regard float32", OURS)
 Texts, Labels = list[str], list[int]
@@ -65,10 +73,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=0, help="default: 1, and 3 with --accuracy")
     parser.add_argument("--no-memory", action="store_true", help="leave out the child processes that measure memory")
     parser.add_argument("--accuracy", action="store_true", help="train to the end and measure on the test split")
+    parser.add_argument("--peer", choices=(DEFAULT, BEST), default=BEST, help=f"beside --accuracy (default: {BEST})")
+    parser.add_argument("--rate", type=float, help="learning rate (default: by checkpoint with --accuracy, else 2e-5)")
+    parser.add_argument(
+        "--pooling", choices=("first", "mean"), help="default: by checkpoint with --accuracy, else first"
+    )
+    parser.add_argument("--max-length", type=int, help="tokens of a text (default: by checkpoint, or 512)")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on, with --accuracy (default: 3)")
     parser.add_argument("--runs", type=Path, default=Path("accuracy.jsonl"), help="finished runs of --accuracy")
     options = parser.parse_args()
     options.epochs = options.epochs or (3 if options.accuracy else 1)
+    for key, value in (ACCURACY[options.model] if options.accuracy else SPEED).items():
+        setattr(options, key, getattr(options, key) or value)
     if options.quick:
         options.rounds, options.texts, options.seeds = 2, options.texts or 5 * BATCH, 1
     return options
@@ -96,11 +112,11 @@ def _recipe(options: argparse.Namespace, *, precision: str = "auto", seed: int |
     return Recipe(
         data=DataRecipe(
             train=train, validation=validation, test=test, format="lines" if name == "sst2" else "auto",
-            max_length=MAX_LENGTH,
+            max_length=options.max_length,
         ),
-        model=ModelRecipe(name=str(common.checkpoint(options.model)), pooling="first"),
+        model=ModelRecipe(name=str(common.checkpoint(options.model)), pooling=options.pooling),
         train=TrainRecipe(
-            epochs=options.epochs, batch_size=BATCH, learning_rate=RATE, weight_decay=DECAY, warmup=WARMUP,
+            epochs=options.epochs, batch_size=BATCH, learning_rate=options.rate, weight_decay=DECAY, warmup=WARMUP,
             schedule="linear", clip=CLIP, precision=precision,
         ),
         seed=options.seed if seed is None else seed,
@@ -118,9 +134,8 @@ def make(name: str, options: argparse.Namespace, *, task: Any = None, seed: int 
     seed = options.seed if seed is None else seed
     if name.startswith("regard"):
         return regard(options, task, "float32" if name.endswith("float32") else "auto", seed)
-    folder, classes = common.checkpoint(options.model), len(task.train.names)
     train = trainer if name == DEFAULT and has_accelerate() else plain
-    return train(folder, task.train.texts, task.train.labels, classes, options.epochs, seed, short=name == BEST)
+    return train(options, task.train, seed, short=name == BEST)
 
 
 def has_accelerate() -> bool:
@@ -146,58 +161,83 @@ def regard(options: argparse.Namespace, task: Any, precision: str, seed: int) ->
     return train, lambda texts: [int(row) for row in system.predict(texts).argmax(1)]
 
 
-def _hub_model(folder: Path, classes: int, seed: int) -> tuple[Any, Any]:
+def _hub_model(options: argparse.Namespace, classes: int, seed: int) -> tuple[Any, Any]:
     import torch
     from transformers import AutoTokenizer, BertForSequenceClassification
 
     torch.manual_seed(seed)
-    model = BertForSequenceClassification.from_pretrained(folder, num_labels=classes, dtype=torch.float32)
+    folder = common.checkpoint(options.model)
+    if options.pooling == "mean":
+        model = _mean_pooled(folder, classes)
+    else:
+        model = BertForSequenceClassification.from_pretrained(folder, num_labels=classes, dtype=torch.float32)
     return AutoTokenizer.from_pretrained(folder), model
 
 
-def trainer(
-    folder: Path, texts: Texts, labels: Labels, classes: int, epochs: int, seed: int, *, short: bool
-) -> Contender:
+def _mean_pooled(folder: Path, classes: int) -> Any:
+    """What users of transformers write for a sentence encoder, whose folder has no trained pooler."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from transformers import AutoModel
+
+    class MeanPooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
+            self.dropout = torch.nn.Dropout(self.encoder.config.hidden_dropout_prob)
+            self.classifier = torch.nn.Linear(self.encoder.config.hidden_size, classes)
+            torch.nn.init.normal_(self.classifier.weight, std=self.encoder.config.initializer_range)
+            torch.nn.init.zeros_(self.classifier.bias)
+
+        def forward(self, attention_mask: Any, labels: Any = None, **inputs: Any) -> Any:
+            hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
+            shown = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            logits = self.classifier(self.dropout((hidden * shown).sum(1) / shown.sum(1))).float()
+            loss = None if labels is None else cross_entropy(logits, labels)
+            return argparse.Namespace(loss=loss, logits=logits)
+
+    return MeanPooled()
+
+
+def trainer(options: argparse.Namespace, examples: Any, seed: int, *, short: bool) -> Contender:
     """transformers' Trainer as its documentation shows it."""
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
-    tokenizer, model = _hub_model(folder, classes, seed)
+    tokenizer, model = _hub_model(options, len(examples.names), seed)
     scratch = tempfile.TemporaryDirectory()
     settings = TrainingArguments(
-        scratch.name, num_train_epochs=epochs, per_device_train_batch_size=BATCH, learning_rate=RATE,
+        scratch.name, num_train_epochs=options.epochs, per_device_train_batch_size=BATCH, learning_rate=options.rate,
         weight_decay=DECAY, lr_scheduler_type="linear", warmup_steps=WARMUP, max_grad_norm=CLIP, seed=seed,
         use_cpu=True, bf16=short, report_to="none", save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
 
     def train() -> None:
-        rows = _tokenized(tokenizer, texts, labels)
+        rows = _tokenized(tokenizer, examples.texts, examples.labels, options.max_length)
         loop = Trainer(model, settings, DataCollatorWithPadding(tokenizer), rows, processing_class=tokenizer)
         loop.remove_callback(PrinterCallback)  # the tables alone go to the output
         loop.train()
         scratch.cleanup()
 
-    return train, lambda found: _predict(tokenizer, model, found)
+    return train, lambda found: _predict(tokenizer, model, found, options.max_length)
 
 
-def plain(
-    folder: Path, texts: Texts, labels: Labels, classes: int, epochs: int, seed: int, *, short: bool
-) -> Contender:
+def plain(options: argparse.Namespace, examples: Any, seed: int, *, short: bool) -> Contender:
     """The training loop that users of transformers write themselves; `short`: in bfloat16, by length."""
     import torch
     from transformers import DataCollatorWithPadding, get_linear_schedule_with_warmup
 
-    tokenizer, model = _hub_model(folder, classes, seed)
+    tokenizer, model = _hub_model(options, len(examples.names), seed)
 
     def train() -> None:
-        rows = _tokenized(tokenizer, texts, labels)
+        rows = _tokenized(tokenizer, examples.texts, examples.labels, options.max_length)
         loader = torch.utils.data.DataLoader(
             rows, batch_size=BATCH, collate_fn=DataCollatorWithPadding(tokenizer), **_order(rows, seed, short)
         )
-        optimizer = torch.optim.AdamW(_groups(model), lr=RATE, fused=True)
-        steps = epochs * len(loader)
+        optimizer = torch.optim.AdamW(_groups(model), lr=options.rate, fused=True)
+        steps = options.epochs * len(loader)
         rates = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
         model.train()
-        for batch in _epochs(loader, epochs):
+        for batch in _epochs(loader, options.epochs):
             with torch.autocast("cpu", torch.bfloat16, enabled=short):
                 loss = model(**batch).loss
             loss.backward()
@@ -206,7 +246,7 @@ def plain(
             rates.step()
             optimizer.zero_grad()
 
-    return train, lambda found: _predict(tokenizer, model, found)
+    return train, lambda found: _predict(tokenizer, model, found, options.max_length)
 
 
 def _epochs(loader: Any, epochs: int) -> Iterator[Any]:
@@ -234,19 +274,19 @@ def _groups(model: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _tokenized(tokenizer: Any, texts: Texts, labels: Labels) -> list[dict[str, Any]]:
-    found = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)
+def _tokenized(tokenizer: Any, texts: Texts, labels: Labels, length: int) -> list[dict[str, Any]]:
+    found = tokenizer(texts, truncation=True, max_length=length)
     return [{**{k: v[i] for k, v in found.items()}, "labels": labels[i]} for i in range(len(texts))]
 
 
-def _predict(tokenizer: Any, model: Any, texts: Sequence[str]) -> list[int]:
+def _predict(tokenizer: Any, model: Any, texts: Sequence[str], length: int) -> list[int]:
     import torch
 
     model.eval()
     out: list[int] = []
     for start in range(0, len(texts), BATCH):
         part = list(texts[start : start + BATCH])
-        inputs = tokenizer(part, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+        inputs = tokenizer(part, padding=True, truncation=True, max_length=length, return_tensors="pt")
         with torch.no_grad():
             out += model(**inputs).logits.argmax(-1).tolist()
     return out
@@ -289,14 +329,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "benchmark": "finetune", "machine": place, "model": options.model, "data": DATA[options.model],
         "rounds": options.rounds, "seed": options.seed, "epochs": options.epochs, "texts": len(task.train.texts),
-        "texts_of_a_whole_epoch": whole, "tokens": tokens, "settings": settings(), "results": results,
+        "texts_of_a_whole_epoch": whole, "tokens": tokens, "settings": settings(options), "results": results,
     }  # fmt: skip
 
 
-def settings() -> dict[str, Any]:
+def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What is the same for all, and which loop stands for transformers' default."""
     return {
-        "batch_size": BATCH, "learning_rate": RATE, "weight_decay": DECAY, "warmup": WARMUP, "clip": CLIP,
+        "batch_size": BATCH, "learning_rate": options.rate, "pooling": options.pooling,
+        "max_length": options.max_length, "weight_decay": DECAY, "warmup": WARMUP, "clip": CLIP,
         "schedule": "linear", "default_loop": "Trainer" if has_accelerate() else "plain loop",
     }  # fmt: skip
 
@@ -311,7 +352,9 @@ def count_tokens(options: argparse.Namespace, task: Any) -> int:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(common.checkpoint(options.model))
-    return sum(len(ids) for ids in tokenizer(task.train.texts, truncation=True, max_length=MAX_LENGTH)["input_ids"])
+    return sum(
+        len(ids) for ids in tokenizer(task.train.texts, truncation=True, max_length=options.max_length)["input_ids"]
+    )
 
 
 def _child(options: argparse.Namespace) -> list[str]:
@@ -351,7 +394,7 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
     """Test accuracy of each contender and seed; takes up a file of finished runs."""
     task = gather(options)
     for seed in range(options.seeds):
-        for name in (OURS, DEFAULT):
+        for name in (OURS, options.peer):
             key = _key(options, task, name, seed)
             if any(row["key"] == key for row in _finished(options.runs)):
                 common.say(f"  {name}, seed {seed}: already in {options.runs}")
@@ -361,11 +404,11 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
             with options.runs.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             common.say(f"  {name}, seed {seed}: {row['accuracy']:.4f} after {row['seconds']:.0f} s")
-    keys = [_key(options, task, name, seed) for name in (OURS, DEFAULT) for seed in range(options.seeds)]
+    keys = [_key(options, task, name, seed) for name in (OURS, options.peer) for seed in range(options.seeds)]
     return {
         "benchmark": "finetune accuracy", "machine": common.machine(), "model": options.model,
         "data": DATA[options.model], "texts": len(task.train.texts), "tested": len(task.test.texts),
-        "epochs": options.epochs, "settings": settings(),
+        "epochs": options.epochs, "settings": settings(options), "contenders": [OURS, options.peer],
         "runs": [row for row in _finished(options.runs) if row["key"] in keys],
     }  # fmt: skip
 
@@ -373,7 +416,8 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
 def _key(options: argparse.Namespace, task: Any, name: str, seed: int) -> dict[str, Any]:
     return {
         "contender": name, "seed": seed, "model": options.model, "data": DATA[options.model],
-        "texts": len(task.train.texts), "epochs": options.epochs,
+        "texts": len(task.train.texts), "epochs": options.epochs, "rate": options.rate, "pooling": options.pooling,
+        "max_length": options.max_length,
     }  # fmt: skip
 
 
@@ -405,7 +449,7 @@ def render_accuracy(report: dict[str, Any]) -> str:
         **report["settings"],
     }
     rows = []
-    for name in (OURS, DEFAULT):
+    for name in report["contenders"]:
         runs = [row for row in report["runs"] if row["key"]["contender"] == name]
         found, took = [row["accuracy"] for row in runs], [row["seconds"] for row in runs]
         deviation = f"{statistics.stdev(found):.4f}" if len(found) > 1 else "-"
@@ -413,7 +457,21 @@ def render_accuracy(report: dict[str, Any]) -> str:
         rows.append([name, f"{statistics.mean(found):.4f}", deviation, each, common.figure(common.spread(took))])
     head = ["contender", "mean accuracy", "deviation", "each seed", "seconds a run"]
     title = common.heading(f"Accuracy of {report['model']} after fine-tuning", report["machine"], shared)
-    return f"{title}\n{common.table(head, rows)}"
+    return f"{title}\n{common.table(head, rows)}\n\n{_difference(report)}"
+
+
+def _difference(report: dict[str, Any]) -> str:
+    """Ours minus the peer's, by the share of seeds that got each text right, with a bootstrap interval over texts."""
+    import numpy as np
+
+    from regard.measure.resample import paired_difference, row_mean
+
+    shares = [
+        np.mean([[*map(int, run["right"])] for run in report["runs"] if run["key"]["contender"] == name], axis=0)
+        for name in report["contenders"]
+    ]
+    found = paired_difference(row_mean, shares[0], first=shares[0], second=shares[1])
+    return f"Difference of the means, paired by text: {found} (95 % over texts; seeds are few)."
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from regard.eval import charts, maps
+from regard.eval.findings import AttentionExample, Findings
 from regard.eval.markup import escape, number, passage
-from regard.eval.report import AttentionExample, Findings, render, write
+from regard.eval.report import render, write
 from regard.measure.scores import Score, scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -49,6 +49,23 @@ def test_each_limit_ends_the_run(model):
     assert run(model, Plan(epochs=2, accumulate=5, bfloat16=False)).step == 2
 
 
+def test_minutes_that_do_not_end_the_run_leave_its_bits_alone(tiny: Path):
+    system = regard.load(tiny)
+    card = replace(system.card, task="classify", labels=("no", "yes"))
+    found = []
+    for minutes in (0.0, 100.0):
+        torch.manual_seed(0)
+        model = build(system.origin, card)
+        run(model, Plan(epochs=2, minutes=minutes, bfloat16=False))
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*found)
+    plan = Plan(epochs=4, minutes=2)
+    assert plan.progress(1, 0.1, 6) == 0.025  # 0.05 of the time
+    assert plan.progress(1, 0.1, 12) == 0.1
+    assert plan.progress(9, 3.9, 120) == 1
+    assert Plan(minutes=2).progress(1, 0.1, 6) == 0.05
+
+
 def test_accumulated_steps_are_steps_of_the_joint_batch(tiny: Path):
     system = regard.load(tiny)
     card = replace(system.card, task="classify", labels=("no", "yes"))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regard.eval.findings import AttentionExample
 from regard.eval.markup import caution, count, escape, language, name, number, passage
-
-if TYPE_CHECKING:
-    from regard.eval.report import AttentionExample
 
 TOKENS = 48  # a text with more tokens shows its strip only: its weights would weigh too much
 BYTES = 3_000_000  # base64 that one report may spend on weights

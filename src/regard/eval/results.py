@@ -15,6 +15,7 @@ from regard.data.task import Task, labels_of
 from regard.errors import Problem
 from regard.eval import report
 from regard.eval.baselines import BagOfWords, Majority
+from regard.eval.findings import AttentionExample, Findings
 from regard.measure.scores import Score, per_example, scores
 from regard.system import System
 from regard.train.journal import Journal
@@ -33,7 +34,7 @@ class Result:
     baselines: dict[str, list[Score]]
     tokens_per_second: float
     seconds: float
-    looks: list[report.AttentionExample]
+    looks: list[AttentionExample]
 
     def table(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -86,7 +87,7 @@ def finish(system: System, task: Task, folder: Path, *, tokens_per_second: float
     journal = Journal(folder, None)
     journal.add({"kind": "result", **result.table()})
     report.write(
-        report.Findings(
+        Findings(
             title=folder.name,
             task=test.task,
             recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
@@ -107,13 +108,13 @@ def finish(system: System, task: Task, folder: Path, *, tokens_per_second: float
     return result
 
 
-def _looks(system: System, test: Examples, output: NDArray[Any]) -> list[report.AttentionExample]:
+def _looks(system: System, test: Examples, output: NDArray[Any]) -> list[AttentionExample]:
     """Two of the best answers and two of the worst, the surest first, of texts short enough to be read."""
     truth = labels_of(test)
     earned = per_example(test.task, truth, output)
     sure = output.max(1) if test.task == "classify" else np.zeros(len(earned))
     best, worst = np.lexsort((-sure, -earned)), np.lexsort((-sure, earned))
-    found: list[report.AttentionExample] = []
+    found: list[AttentionExample] = []
     for rows, most in ((best, 2), (worst, 4)):
         for row in rows[:200].tolist():
             if len(found) == most:
@@ -122,7 +123,7 @@ def _looks(system: System, test: Examples, output: NDArray[Any]) -> list[report.
             if 4 <= len(look.tokens) <= SHOWN_TOKENS:
                 answer = system.answer(output[row])
                 found.append(
-                    report.AttentionExample(
+                    AttentionExample(
                         text=test.texts[row],
                         pair=None if test.pairs is None else test.pairs[row],
                         tokens=list(look.tokens),

@@ -48,9 +48,17 @@ class Plan:
     log_steps: int = 10
 
     def progress(self, step: int, epochs: float, seconds: float) -> float:
-        """The share of the run that is done: the largest share of any limit."""
-        limits = ((step, self.steps), (epochs, self.epochs), (seconds / 60, self.minutes))
-        return max((done / limit for done, limit in limits if limit > 0), default=0.0)
+        """The share of the run that is done: the largest share of any limit.
+
+        Beside another limit, minutes count once they are a twentieth of the run ahead of it, or over: a limit in
+        minutes that will not end the run leaves its every bit as it is.
+        """
+        work = max(
+            (done / limit for done, limit in ((step, self.steps), (epochs, self.epochs)) if limit > 0), default=0.0
+        )
+        time = seconds / 60 / self.minutes if self.minutes > 0 else 0.0
+        ahead = time >= 1 or time > work + 0.05 or not (self.steps or self.epochs)
+        return max(work, time) if ahead else work
 
 
 @dataclass(slots=True)
