@@ -39,8 +39,8 @@ BATCH, DECAY, WARMUP, CLIP = 32, 0.01, 0.1, 1.0
 SPEED = {"rate": 2e-5, "pooling": "first", "max_length": 512}
 ACCURACY = {
     "minilm-l6": {"rate": 1e-4, "pooling": "first", "max_length": 512},
-    "gte-small": {"rate": 5e-5, "pooling": "mean", "max_length": 512},
-    "m3e-small": {"rate": 1e-4, "pooling": "mean", "max_length": 256},
+    "gte-small": {"rate": 1e-4, "pooling": "mean", "max_length": 512},
+    "m3e-small": {"rate": 1e-4, "pooling": "mean", "max_length": 128},
 }
 DEFAULT, BEST, OURS = "transformers default", "transformers best", "regard"
 NAMES = (DEFAULT, BEST, "regard float32", OURS)

@@ -27,6 +27,10 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else there.")]
 Model = Annotated[str, typer.Argument(help="The folder of a run or of a model, or a hub name.")]
+Format = Annotated[
+    str,
+    typer.Option(help="The file's format: auto (by its name), csv, tsv, jsonl, parquet or lines (a label, the text)."),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe (.toml), and changes such as train.epochs=2."),
@@ -76,15 +80,19 @@ def predict(
     pair: Annotated[str, typer.Option(help="The second text of a pair; for a file, its column.")] = "",
     column: Annotated[str, typer.Option(help="The file's column of texts.")] = "",
     out: Annotated[str, typer.Option(help="Where a file's predictions go; by default NAME.predicted.EXT here.")] = "",
+    format: Format = "auto",  # noqa: A002 - the option's name
     encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Predict the label of texts, or of each row of a file, which is written again with the predictions added."""
+    from regard.data.sources import read
     from regard.system import load
 
-    if len(texts) == 1 and _is_file(texts[0]):
-        _predict_file(load(model, precision=precision), Path(texts[0]), column, pair, out, encoding, as_json)
+    if len(texts) == 1 and _names_a_file(texts[0]):
+        target = _target(Path(texts[0]), out)
+        table = read(texts[0], format=format, encoding=encoding)
+        _predict_table(load(model, precision=precision), table, target, {"text": column, "pair": pair}, as_json)
         return
     system = load(model, precision=precision)
     answers = [system.answer(row) for row in system.predict(texts, [pair] * len(texts) if pair else None)]
@@ -105,6 +113,7 @@ def evaluate(
     column: Annotated[str, typer.Option(help="The column of texts.")] = "",
     pair: Annotated[str, typer.Option(help="The column of second texts.")] = "",
     label: Annotated[str, typer.Option(help="The column of labels.")] = "",
+    format: Format = "auto",  # noqa: A002 - the option's name
     encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
     as_json: Json = False,
@@ -118,7 +127,7 @@ def evaluate(
     from regard.system import load
 
     system = load(model, precision=precision)
-    table = read(locate(data), encoding=encoding)
+    table = read(locate(data), format=format, encoding=encoding)
     examples = _examples(system, table, {"text": column, "pair": pair, "label": label})
     output = _predicted(system, examples, quiet=as_json)
     found = scores(system.card.task, labels_of(examples), output)
@@ -179,11 +188,22 @@ def demo(
         show_result(result)
 
 
-def _predict_file(system: System, path: Path, column: str, pair: str, out: str, encoding: str, as_json: bool) -> None:
-    from regard.data.sources import read, write
+def _target(path: Path, out: str) -> Path:
+    """Where predictions for a file go; a name that says no format is a problem now, before any work is done."""
+    from regard.data.sources import KINDS, known_kind
 
-    table = read(path, encoding=encoding)
-    examples = _examples(system, table, {"text": column, "pair": pair}, labelled=False)
+    first, *rest = path.name.split(".")
+    beside = Path(".".join([first, "predicted", *rest]))
+    target = Path(out) if out else beside if known_kind(beside) else Path(f"{first}.predicted.csv")
+    if not known_kind(target):
+        raise Problem(f"The name {target} does not say in which format to write. Let it end in {', '.join(KINDS)}.")
+    return target
+
+
+def _predict_table(system: System, table: Table, target: Path, columns: dict[str, str], as_json: bool) -> None:
+    from regard.data.sources import write
+
+    examples = _examples(system, table, columns, labelled=False)
     output = _predicted(system, examples, quiet=as_json)
     answers = dict(zip(examples.lines, (system.answer(row) for row in output), strict=True))
     rows = []
@@ -194,8 +214,6 @@ def _predict_file(system: System, path: Path, column: str, pair: str, out: str, 
         if system.card.task == "classify":
             row["probability"] = None if answer is None else round(answer.probability or 0.0, 6)
         rows.append(row)
-    name = path.name.split(".")
-    target = Path(out) if out else Path(".".join([name[0], "predicted", *name[1:]]))
     write(rows, target)
     if as_json:
         skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
@@ -232,9 +250,12 @@ def _skipped(examples: Examples) -> list[str]:
     return [*lines, f"and {rest:,} more rows skipped"] if rest else lines
 
 
-def _is_file(word: str) -> bool:
+def _names_a_file(word: str) -> bool:
+    """Whether the word is a file, or is meant to be one: a name without spaces that ends as a file of rows does."""
+    from regard.data.sources import known_kind
+
     try:
-        return Path(word).is_file()
+        return Path(word).is_file() or (bool(known_kind(Path(word))) and not any(map(str.isspace, word)))
     except OSError:  # a text too long to be a name
         return False
 

@@ -1,6 +1,7 @@
 """The commands as a user types them, in processes of their own."""
 
 import csv
+import gzip
 import json
 import os
 import subprocess
@@ -66,6 +67,26 @@ def test_a_file_is_predicted_into_a_file_of_its_kind(trained: Path, tmp_path: Pa
     out = read(tmp_path / f"in.predicted{suffix}")
     assert [str(v or "") for v in out.columns["predicted"]] == ["positive", "", "negative"]
     assert [str(v) for v in out.columns["id"]] == ["1", "2", "3"]
+
+
+def test_a_published_file_without_an_ending_is_named_its_format(trained: Path, tmp_path: Path):
+    with gzip.open(tmp_path / "reviews.test.gz", "wt") as file:
+        file.write("positive a good b\nnegative a bad c\n")
+    done = regard("predict", trained, "reviews.test.gz", "--format", "lines", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "negative" in (tmp_path / "reviews.predicted.csv").read_text()
+    done = regard("eval", trained, "reviews.test.gz", "--format", "lines", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["scores"][0]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["a.csv"], "no file a.csv"), (["b.csv", "--out", "c.doc"], "c.doc does not")]
+)
+def test_a_mistyped_name_is_no_text_and_costs_no_work(words, said, trained: Path, tmp_path: Path):
+    (tmp_path / "b.csv").write_text("text\na good film\n")
+    done = regard("predict", trained, *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
 
 
 def test_a_model_is_measured_on_a_file(trained: Path, reviews: Path):

@@ -94,11 +94,15 @@ def write(rows: Table | Sequence[Mapping[str, Any]], path: str | Path) -> None:
         raise Problem(f"{path} cannot be written: {error.strerror}. Name another place.") from None
 
 
-def _kind(path: Path) -> str:
+def known_kind(path: Path) -> str:
+    """What the name's ending says is in the file; nothing where it says nothing."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".xz")
-    for ending, kind in KINDS.items():
-        if name.endswith(ending):
-            return kind
+    return next((kind for ending, kind in KINDS.items() if name.endswith(ending)), "")
+
+
+def _kind(path: Path) -> str:
+    if kind := known_kind(path):
+        return kind
     raise Problem(
         f"The name {path.name} does not tell what is in the file. Known endings: {', '.join(KINDS)}, each also with "
         ".gz or .xz. Rename it, or say data.format=csv, tsv, jsonl, parquet or lines (a label, a space, the text)."

@@ -72,7 +72,7 @@ def attend_first(
     """
     lengths = packed.bounds.diff().long()
     owner = torch.repeat_interleave(lengths, output_size=len(key))
-    score = (query[owner] * key).sum(-1, dtype=_wide(key)) * scale
+    score = (query.to(_wide(key))[owner] * key).sum(-1) * scale
     peak = torch.segment_reduce(score.detach(), "max", lengths=lengths, axis=0, unsafe=True)
     weights = torch.exp(score - peak[owner])
     total = torch.zeros_like(peak).index_add_(0, owner, weights)
