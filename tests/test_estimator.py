@@ -23,7 +23,7 @@ def quick(kind: type, tiny: Path, **more):
 def test_it_learns_what_one_word_decides(tiny: Path):
     model = quick(regard.Classifier, tiny).fit(TEXTS, LABELS)
     assert model.classes_.tolist() == ["down", "up"]
-    assert model.predict(["a good b", "a bad b"]).tolist() == ["up", "down"]
+    assert model.predict(["good a b", "bad a b"]).tolist() == ["up", "down"]
     assert model.score(TEXTS, LABELS) > 0.95
     np.testing.assert_allclose(model.predict_proba(TEXTS).sum(1), 1, atol=1e-6)
 
@@ -95,3 +95,49 @@ def test_before_fit_and_with_unknown_parameters(tiny: Path):
         quick(regard.Classifier, tiny).set_params(epoch=1)
     with pytest.raises(regard.Problem, match=r"train\.epoch"):
         quick(regard.Classifier, tiny, options=("train.epoch=2",)).fit(TEXTS, LABELS)
+
+
+@pytest.mark.parametrize("form", ["lists of numbers", "an indicator matrix"])
+def test_several_labels_come_back_as_they_were_given(tiny: Path, form: str):
+    lists = [[1, 7] if i % 2 else [7] for i in range(120)]
+    given = lists if form == "lists of numbers" else np.array([[0, i % 2, 1] for i in range(120)])
+    model = quick(regard.Classifier, tiny).fit(TEXTS, given)
+    found = model.predict(TEXTS)
+    assert type(found) is type(given)
+    assert np.shape(found[0]) == np.shape(given[0]) or set(found[0]) <= {1, 7}
+    assert model.score(TEXTS, given) > 0.95
+
+
+def test_labels_may_come_in_a_series_whose_index_lacks_zero(tiny: Path):
+    class Series(list):
+        def __getitem__(self, place):
+            raise KeyError(place)
+
+    quick(regard.Classifier, tiny, epochs=1).fit(TEXTS, Series(LABELS))
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_label_or_half_a_pair_is_a_problem(tiny: Path, missing):
+    with pytest.raises(regard.Problem, match="missing"):
+        quick(regard.Classifier, tiny).fit(TEXTS, [missing, *LABELS[1:]])
+    with pytest.raises(regard.Problem, match="no text"):
+        quick(regard.Classifier, tiny).fit([("a", missing)] * 120, LABELS)
+
+
+def test_patience_keeps_the_best_weights_and_needs_something_to_look_at(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    from regard import run
+    from regard.train.loop import Evaluation
+
+    values, seen = iter([0.9, 0.1, 0.1, 0.1]), []
+
+    def evaluate(system, examples, metric):
+        seen.append({name: weight.clone() for name, weight in system.model.state_dict().items()})
+        value = next(values)
+        return Evaluation(metric, value, value, value, value, np.full(len(examples), value))
+
+    monkeypatch.setattr(run, "evaluation", evaluate)
+    model = quick(regard.Classifier, tiny, validation=0.2, patience=2).fit(TEXTS, LABELS)
+    assert len(seen) == 3
+    assert all((weight == seen[0][name]).all() for name, weight in model.system_.model.state_dict().items())
+    with pytest.raises(regard.Problem, match="validation"):
+        quick(regard.Classifier, tiny, patience=2).fit(TEXTS, LABELS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -58,6 +57,8 @@ def train(
     if len(files) > 1:
         raise Problem(f"{' and '.join(files)}: one recipe at a time. Changes are written key=value.")
     old = Path(out) / "recipe.toml" if resume and out and not files else None
+    if old and not old.exists() and (data or model):  # --resume from the first call on, as a scheduler's jobs have it
+        old = None
     recipe = recipes.read(files[0]) if files else recipes.read(old) if old else recipes.Recipe()
     given = {"data.train": data, "model.name": model, "out": out}
     recipe = recipes.override(recipe, {key: value for key, value in given.items() if value})
@@ -205,10 +206,10 @@ def _predict_table(system: System, table: Table, target: Path, columns: dict[str
 
     examples = _examples(system, table, columns, labelled=False)
     output = _predicted(system, examples, quiet=as_json)
-    answers = dict(zip(examples.lines, (system.answer(row) for row in output), strict=True))
+    answers = dict(zip(examples.rows, (system.answer(row) for row in output), strict=True))
     rows = []
-    for number, place in enumerate(table.lines):
-        answer = answers.get(place)  # none for a row that was skipped
+    for number in range(len(table)):
+        answer = answers.get(number)  # none for a row that was skipped
         row = {name: values[number] for name, values in table.columns.items()}
         row["predicted"] = None if answer is None else answer.label
         if system.card.task == "classify":
@@ -238,10 +239,15 @@ def _examples(system: System, table: Table, columns: dict[str, str], *, labelled
     known = {k: v for k, v in system.card.columns.items() if v in table.columns and (labelled or k != "label")}
     named = known | {k: v for k, v in columns.items() if v}
     card = system.card
-    return choose(
+    found = choose(
         table, text=named.get("text", ""), pair=named.get("pair", ""), label=named.get("label", ""),
         task=card.task, names=card.labels, labelled=labelled,
     )  # fmt: skip
+    if card.columns.get("pair") and not found.chosen["pair"]:
+        raise Problem(
+            f"This model was trained on pairs, and no column of {table.origin} is the second text. Say --pair."
+        )
+    return found
 
 
 def _skipped(examples: Examples) -> list[str]:
@@ -261,7 +267,9 @@ def _names_a_file(word: str) -> bool:
 
 
 def _print_json(table: dict[str, Any]) -> None:
-    typer.echo(json.dumps(table, ensure_ascii=False))
+    from regard.disk import to_json
+
+    typer.echo(to_json(table))
 
 
 def main() -> None:

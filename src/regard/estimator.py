@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from regard.measure.metrics import pearson
 from regard.recipe import Recipe
 from regard.system import System
 
+log = logging.getLogger("regard")
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
@@ -73,10 +75,11 @@ class _Estimator:
         held = take(examples, rows[1].tolist() if self.validation else [])
         task = Task(train, held, held, [], {})
         recipe = self._recipe()
+        recipes.check(recipe)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.system_ = run.prepare(recipe, task)
-            run.learn(self.system_, recipe, task)
+            run.learn(self.system_, recipe, task, tell=log.info)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -103,7 +106,7 @@ class _Estimator:
         names, numbers = self._learn_labels(labels)
         return Examples(
             texts=first, pairs=second, labels=numbers, names=names, task=self._task,
-            lines=list(range(1, len(first) + 1)), skipped=[], said=[], chosen={},
+            lines=list(range(1, len(first) + 1)), rows=list(range(len(first))), skipped=[], said=[], chosen={},
         )  # fmt: skip
 
     def _learn_labels(self, labels: Sequence[Any]) -> tuple[tuple[str, ...], list[Any]]:
@@ -148,13 +151,17 @@ class Classifier(_Estimator):
         return self._classes
 
     def _learn_labels(self, labels: Sequence[Any]) -> tuple[tuple[str, ...], list[Any]]:
-        several = isinstance(labels[0], (list, tuple, set))
+        self._indicator = np.ndim(labels) == 2 if isinstance(labels, np.ndarray) else False
+        rows = [np.flatnonzero(row).tolist() for row in labels] if self._indicator else list(labels)
+        several = isinstance(rows[0], (list, tuple, set))
         self._task = "multilabel" if several else "classify"
-        flat = [label for row in labels for label in row] if several else list(labels)
-        self._classes = np.unique(np.asarray(flat))
+        flat = [label for row in rows for label in row] if several else rows
+        if any(label is None or label != label for label in flat):
+            raise Problem("Some labels are missing (None or NaN). Remove those rows or mend them.")
+        self._classes = np.arange(np.shape(labels)[1]) if self._indicator else np.unique(np.asarray(flat))
         names = tuple(str(label) for label in self._classes.tolist())
         if several:
-            return names, [[int(name in row) for name in self._classes.tolist()] for row in labels]
+            return names, [[int(name in row) for name in self._classes.tolist()] for row in rows]
         if len(names) < 2:
             raise Problem(f"All labels are {names[0]!r}. A classifier needs texts of at least two classes.")
         return names, np.searchsorted(self._classes, np.asarray(flat)).tolist()
@@ -164,17 +171,21 @@ class Classifier(_Estimator):
         return self._fitted().predict(*_columns(texts))
 
     def predict(self, texts: Texts) -> Any:
-        """The likeliest class of each text, or a list of label lists."""
+        """The likeliest class of each text; of several labels, lists of them, or 0 and 1 where fit was given these."""
         found = self.predict_proba(texts)
-        if self._fitted().card.task == "multilabel":
-            return [self._fitted().answer(row).label for row in found]
-        return self.classes_[found.argmax(1)]
+        if self._fitted().card.task != "multilabel":
+            return self.classes_[found.argmax(1)]
+        given = found >= self._fitted().card.threshold
+        return given.astype(np.int64) if self._indicator else [self._classes[row].tolist() for row in given]
 
     def score(self, texts: Texts, labels: Sequence[Any]) -> float:
-        """Accuracy."""
-        if self._fitted().card.task == "multilabel":
-            return float(np.mean([set(a) == set(b) for a, b in zip(self.predict(texts), labels, strict=True)]))
-        return float(np.mean(self.predict(texts) == np.asarray(labels)))
+        """Accuracy; of several labels, the share of texts with all of them right."""
+        found = self.predict(texts)
+        if self._fitted().card.task != "multilabel":
+            return float(np.mean(found == np.asarray(labels)))
+        if self._indicator:
+            return float(np.mean((found == np.asarray(labels)).all(1)))
+        return float(np.mean([set(a) == set(b) for a, b in zip(found, labels, strict=True)]))
 
 
 class Regressor(_Estimator):
@@ -209,4 +220,7 @@ def _columns(texts: Texts) -> tuple[list[str], list[str] | None]:
         return [str(row) for row in rows], None
     if single or any(len(row) != 2 for row in rows):
         raise Problem("Give strings, or (text, pair) tuples, for all rows alike.")
-    return [str(first) for first, _ in rows], [str(second) for _, second in rows]
+    bad = next((part for row in rows for part in row if not isinstance(part, str)), "")
+    if bad != "":
+        raise Problem(f"A pair holds {bad!r}, which is no text. Give two strings in each pair.")
+    return [first for first, _ in rows], [second for _, second in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from regard import disk
 from regard.errors import Problem
 
 
@@ -98,7 +100,7 @@ def write(recipe: Recipe, path: str | Path) -> None:
     lines = [f"{k} = {_toml(v)}" for k, v in top.items()]
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    disk.write_text(path, "\n".join(lines) + "\n")
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Recipe:
@@ -107,6 +109,30 @@ def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Reci
     for key, value in pairs:
         recipe = _set(recipe, key.split("."), value, key)
     return recipe
+
+
+RANGES = {  # least value; whether it may itself be taken; most value, which may not
+    **dict.fromkeys(("train.batch_tokens", "train.accumulate"), (1, True, math.inf)),
+    **dict.fromkeys(("train.learning_rate", "train.layer_decay"), (0, False, math.inf)),
+    **dict.fromkeys(("train.epochs", "train.steps", "train.minutes", "train.batch_size", "seed"), (0, True, math.inf)),
+    **dict.fromkeys(("train.weight_decay", "train.clip", "train.patience", "train.save_minutes"), (0, True, math.inf)),
+    **dict.fromkeys(("train.evaluations", "data.max_length", "data.stride"), (0, True, math.inf)),
+    **dict.fromkeys(("train.warmup", "data.held_out"), (0, True, 1)),
+    **dict.fromkeys(("model.dropout", "model.attention_dropout"), (-1, True, 1)),
+}
+
+
+def check(recipe: Recipe) -> None:
+    """Raises `Problem` for numbers with which no run could be carried out."""
+    for key, (least, included, most) in RANGES.items():
+        value: Any = recipe
+        for name in key.split("."):
+            value = getattr(value, name)
+        if not (least <= value < most) or (value == least and not included):
+            above = f"at least {least}" if included else f"above {least}"
+            raise Problem(f"{key} must be {above}{'' if most == math.inf else f' and below {most}'}; it is {value}.")
+    if not (recipe.train.epochs or recipe.train.steps or recipe.train.minutes):
+        raise Problem("The run would never end: give train.epochs, train.steps or train.minutes above 0.")
 
 
 def digest(recipe: Recipe) -> str:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from regard import disk
 from regard import recipe as recipes
 from regard.batch import Encoding
 from regard.data.examples import Examples
 from regard.data.loader import Loader
 from regard.data.task import Task, gather, labels_of
 from regard.errors import Problem
-from regard.eval.results import Result, evaluation, finish
+from regard.eval.results import Result, check_metric, evaluation, finish
 from regard.recipe import Recipe
 from regard.system import Card, System, build, default_pooling, open_folder, read_card
 from regard.train import state as states
@@ -41,6 +42,7 @@ def train(
 ) -> Result:
     """Carries out a recipe in its folder; `resume` goes on where a killed run was saved, or begins where none was."""
     folder = Path(recipe.out)
+    recipes.check(recipe)
     _check_folder(recipe, folder, resume)
     began = time.monotonic()
     with torch.random.fork_rng():
@@ -50,8 +52,9 @@ def train(
             tell(line)
         system = prepare(recipe, task, tell)
         # Not before everything has been read and understood, so that a mistake leaves no half-made run behind.
-        folder.mkdir(parents=True, exist_ok=True)
-        recipes.write(recipe, folder / "recipe.toml")
+        disk.make_folder(folder)
+        if not (folder / "recipe.toml").exists():
+            recipes.write(recipe, folder / "recipe.toml")
         speed = learn(system, recipe, task, folder=folder, resume=resume, tell=tell, watch=watch)
         system.save(folder / "model")
         tell(f"the model is in {folder / 'model'}")
@@ -67,7 +70,7 @@ def prepare(recipe: Recipe, task: Task, tell: Tell = lambda line: None) -> Syste
     if recipe.data.max_length > origin.config.positions:
         raise Problem(
             f"data.max_length is {recipe.data.max_length}, and {recipe.model.name} has positions for "
-            f"{origin.config.positions} tokens. Lower it, or set data.stride to read long texts in windows."
+            f"{origin.config.positions} tokens. Lower it, or leave it out."
         )
     pooling = recipe.model.pooling if recipe.model.pooling != "auto" else default_pooling(source, origin)
     examples = task.train
@@ -142,9 +145,15 @@ def learn(
         bfloat16=_bfloat16(settings.precision, system.device),
         save_seconds=settings.save_minutes * 60,
     )
-    saved = states.read(folder / "state.pt") if resume and folder and (folder / "state.pt").exists() else None
+    saved = _saved(folder, task) if resume and folder else None
+    best = _Best(folder)
+    if saved is None:
+        best.forget()
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
     metric = settings.metric if settings.metric != "auto" else METRICS[system.card.task]
+    check_metric(system.card.task, len(system.card.labels), metric)
+    if settings.patience and not len(task.validation.texts):
+        raise Problem("train.patience needs evaluations, and there are no validation texts. Give some, or set it to 0.")
 
     def log(row: dict[str, Any]) -> None:
         journal.add(row)
@@ -153,8 +162,8 @@ def learn(
     outside = Outside(
         log=log,
         evaluate=(lambda: evaluation(system, task.validation, metric)) if len(task.validation.texts) else None,
-        save=(lambda state: states.write_whole(folder / "state.pt", state)) if folder else None,
-        keep_best=(lambda: _keep_best(system, folder)) if folder and settings.patience else lambda: None,
+        save=(lambda state: states.write_whole(folder / "state.pt", state | {"data": task.origin})) if folder else None,
+        keep_best=(lambda: best.keep(system)) if settings.patience else lambda: None,
     )
     progress = fit(
         system.model,
@@ -167,8 +176,8 @@ def learn(
     )
     if progress.epochs < settings.epochs:
         tell(f"training ended after {progress.epochs:.2f} of {settings.epochs:g} epochs: {_why(progress, recipe)}")
-    if folder and settings.patience and (folder / "best.pt").exists():
-        system.model.load_state_dict(states.read(folder / "best.pt"))
+    if settings.patience:
+        best.restore(system)
     system.model.encoder.embeddings.sparse = False
     system.model.eval()
     tokens = sum(len(e.ids) for e in encodings) * progress.epochs
@@ -214,9 +223,41 @@ def _bfloat16(precision: str, device: torch.device) -> bool:
     return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def _keep_best(system: System, folder: Path | None) -> None:
-    assert folder is not None
-    states.write_whole(folder / "best.pt", system.model.state_dict())
+class _Best:
+    """The best weights so far: in the run's folder, or without one in memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.path = folder / "best.pt" if folder else None
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def keep(self, system: System) -> None:
+        if self.path:
+            states.write_whole(self.path, system.model.state_dict())
+        else:
+            self.weights = {name: weight.clone() for name, weight in system.model.state_dict().items()}
+
+    def restore(self, system: System) -> None:
+        if self.path and self.path.exists():
+            self.weights = states.read(self.path)
+        if self.weights:
+            system.model.load_state_dict(self.weights)
+
+    def forget(self) -> None:
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+
+def _saved(folder: Path, task: Task) -> dict[str, Any] | None:
+    """The state that a killed run has left; raises `Problem` where it was made from other data."""
+    if not (folder / "state.pt").exists():
+        return None
+    saved = states.read(folder / "state.pt")
+    if sorted(saved.pop("data").values()) != sorted(task.origin.values()):
+        raise Problem(
+            f"The data has changed since the run in {folder} was begun, and half a run of each is neither. Bring the "
+            "old files back, or name another --out."
+        )
+    return saved
 
 
 def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
@@ -226,11 +267,20 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
         raise Problem(f"{folder} is a file, and a run needs a folder. Name another with --out.")
     if (folder / "recipe.toml").exists() and not resume:
         raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
-    if resume and (folder / "state.pt").exists() and _differs(recipe, folder / "recipe.toml"):
-        raise Problem(
-            f"The run in {folder} was begun with another recipe, and half a run of each is neither. "
-            f"Resume it as it was (regard train --resume --out {folder}), or name another --out."
-        )
+    if resume and (folder / "recipe.toml").exists():
+        if _is_finished(folder):
+            raise Problem(
+                f"The run in {folder} is finished: see {folder / 'report.html'}. For another, name another --out."
+            )
+        if _differs(recipe, folder / "recipe.toml"):
+            raise Problem(
+                f"The run in {folder} was begun with another recipe, and half a run of each is neither. "
+                f"Resume it as it was (regard train --resume --out {folder}), or name another --out."
+            )
+
+
+def _is_finished(folder: Path) -> bool:
+    return not (folder / "state.pt").exists() and any(row["kind"] == "result" for row in Journal(folder, None).rows())
 
 
 def _differs(recipe: Recipe, path: Path) -> bool:

@@ -24,8 +24,8 @@ def show_result(result: Result) -> None:
     console.print(table)
     console.print(f"{result.tokens_per_second:,.0f} tokens a second in training, {result.seconds:.0f} s in all")
     for example in result.looks[:3]:
-        mark = "right" if example.predicted == example.truth else "wrong"
-        console.print(Text(f"\n{mark}: said {example.predicted}, labelled {example.truth}"))
+        mark = {True: "right: ", False: "wrong: ", None: ""}[example.right]
+        console.print(Text(f"\n{mark}said {example.predicted}, labelled {example.truth}"))
         words = Text("  ")
         received = example.weights[-1].mean(0)[0]
         for token, weight in zip(example.tokens, received / received.max(), strict=True):

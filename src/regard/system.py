@@ -260,7 +260,12 @@ def build(
     model = Model(
         bert(config, kernel=kernel), pooling, Head(config.width, outputs, config.dropout) if card.task else None
     )
-    origin.fill(model, without=() if old_head else ("head.",))
+    fresh = origin.fill(model, without=() if old_head else ("head.",))
+    if old_head and any(name.startswith("head.") for name in fresh):
+        raise Problem(
+            "The weights lack those of the head, which regard.json or config.json says they have. "
+            "Copy the whole folder again, or delete regard.json to load the encoder alone."
+        )
     return model
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,77 @@ def test_a_recipe_and_changes_give_the_same_run_again(trained: Path, tmp_path: P
     assert regard("train", trained / "recipe.toml", f"out={out}").returncode == 0
     first, second = (folder / "model" / "model.safetensors" for folder in (trained, out))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_model_of_pairs_asks_for_the_second_text(tiny: Path, tmp_path: Path):
+    rows = [
+        {"sentence1": f"a good {chr(97 + i % 26)}", "sentence2": "bad"[: 1 + i % 3], "score": i % 7 / 3}
+        for i in range(60)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = regard(
+        "train", "--data", "pairs.jsonl", "--model", tiny, "--out", "run", "train.epochs=1", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout, parse_constant=pytest.fail)["task"] == "regress"
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    (tmp_path / "new.jsonl").write_text(json.dumps({"sentence1": "a", "other": "b"}))
+    done = regard("predict", "run", "new.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "trained on pairs" in " ".join(done.stderr.split())
+    assert regard("predict", "run", "new.jsonl", "--pair", "other", cwd=tmp_path).returncode == 0
+
+
+def test_rows_that_share_a_line_have_answers_of_their_own(trained: Path, tmp_path: Path):
+    (tmp_path / "in.json").write_text(json.dumps([{"review": "a good b"}, {"review": "a bad b"}, {"review": "good c"}]))
+    done = regard("predict", trained, "in.json", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["predicted"] == 3
+    rows = json.loads((tmp_path / "in.predicted.json").read_text())
+    assert [row["predicted"] for row in rows] == ["positive", "negative", "positive"]
+
+
+def test_a_finished_run_is_not_resumed(trained: Path):
+    before = (trained / "model" / "model.safetensors").read_bytes()
+    for words in ([], ["seed=9"]):
+        done = regard("train", "--resume", "--out", trained, *words)
+        assert done.returncode == 2
+        assert "is finished" in " ".join(done.stderr.split())
+    assert (trained / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_resume_may_be_said_from_the_first_call_on(tiny: Path, reviews: Path, tmp_path: Path):
+    words = ("--data", reviews, "--model", tiny, "--out", tmp_path / "run", "train.epochs=0.2")
+    assert regard("train", "--resume", *words).returncode == 0
+
+
+def test_a_run_is_not_resumed_on_other_data(tiny: Path, reviews: Path, tmp_path: Path):
+    data, run = tmp_path / "data.csv", tmp_path / "run"
+    data.write_bytes(reviews.read_bytes())
+    words = ("train", "--data", data, "--model", tiny, "--out", run, "train.epochs=300", "train.save_minutes=0")
+    process = subprocess.Popen([sys.executable, "-m", "regard", *map(str, words)], stderr=subprocess.DEVNULL)
+    while not (run / "state.pt").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    data.write_text(reviews.read_text().replace("good", "fine"))
+    done = regard("train", "--resume", "--out", run)
+    assert done.returncode == 2
+    assert "The data has changed" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("train.epochs=0", "never end"), ("train.batch_size=-1", "batch_size"), ("train.accumulate=0", "accumulate"),
+        ("seed=-1", "seed"), ("model.dropout=1", "dropout"), ("data.held_out=0.5", "held_out"),
+        ("data.held_out=0", "held_out"), ("train.metric=acuracy", "no metric 'acuracy'"), ("train.warmup=1", "warmup"),
+    ],
+)  # fmt: skip
+def test_numbers_with_which_no_run_can_be(change, said, tiny: Path, reviews: Path, tmp_path: Path):
+    done = regard("train", "--data", reviews, "--model", tiny, "--out", tmp_path / "run", change)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
 
 
 def test_a_run_is_not_resumed_with_another_recipe(trained: Path, tmp_path: Path):

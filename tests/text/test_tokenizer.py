@@ -186,10 +186,20 @@ def test_windows_of_a_pair_keep_the_shorter_text_whole(longer, tokenizer):
     assert parts[0] + [number for part in parts[1:] for number in part[2:]] == numbers[long]
 
 
-@pytest.mark.parametrize(("texts", "pairs", "stride"), [(["a " * 20], None, 6), (["a " * 20], ["b " * 6], 1)])
+@pytest.mark.parametrize(("texts", "pairs", "stride"), [(["a " * 20], None, 6), (["a " * 20], ["b " * 6], 5)])
 def test_windows_that_could_not_advance(texts, pairs, stride, tokenizer):
     with pytest.raises(Problem, match="lower the stride"):
         tokenizer.encode(texts, pairs, max_length=8, stride=stride)
+
+
+def test_two_long_texts_leave_each_other_room(tokenizer):
+    """The shorter keeps half the room beside the stride, and what it lost is counted once."""
+    found = tokenizer.encode(["a " * 200], ["b " * 100], max_length=64, stride=16)
+    first, second = tokenizer.number("a"), tokenizer.number("b")
+    assert len(found) > 1
+    assert all(len(e.ids) <= 64 and (e.ids == second).sum() == 22 for e in found)
+    assert sum((e.ids == first).sum() for e in found) - 16 * (len(found) - 1) == 200
+    assert [e.dropped for e in found] == [78] + [0] * (len(found) - 1)
 
 
 @pytest.mark.parametrize("text", ["a\ud83d", "\udc00b", "a\ud83d\ude00b", "\ud800"])

@@ -11,6 +11,7 @@ import torch
 import regard
 from regard.batch import Encoding
 from regard.data.loader import Loader
+from regard.measure.scores import Score
 from regard.system import build
 from regard.train.loop import Evaluation, Outside, Plan, fit
 from regard.train.objectives import classify
@@ -55,7 +56,7 @@ def test_minutes_that_do_not_end_the_run_leave_its_bits_alone(tiny: Path):
     found = []
     for minutes in (0.0, 100.0):
         torch.manual_seed(0)
-        model = build(system.origin, card)
+        model = build(system.origin, card, old_head=False)
         run(model, Plan(epochs=2, minutes=minutes, bfloat16=False))
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*found)
@@ -72,7 +73,7 @@ def test_accumulated_steps_are_steps_of_the_joint_batch(tiny: Path):
     found = []
     for accumulate, size in ((1, 20), (5, 4)):
         torch.manual_seed(0)
-        model = build(system.origin, card, dropout=(0.0, 0.0))
+        model = build(system.origin, card, dropout=(0.0, 0.0), old_head=False)
         run(model, Plan(steps=2, accumulate=accumulate, bfloat16=False), batch_size=size)
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert (found[0] - found[1]).abs().max() < 1e-4
@@ -84,7 +85,8 @@ def test_evaluations_come_as_often_as_asked_and_patience_ends_the_run(model):
     def evaluate() -> Evaluation:
         calls.append(1)
         earned = np.zeros(50)
-        return Evaluation("accuracy", 0.5 + (len(calls) == 2) * 1e-9, 0.4, 0.6, earned)
+        value = 0.5 + (len(calls) == 2) * 1e-9
+        return Evaluation("accuracy", value, 0.4, 0.6, value, earned)
 
     run(model, Plan(epochs=3, evaluations=2, bfloat16=False), Outside(evaluate=evaluate))
     assert len(calls) == 6
@@ -126,3 +128,31 @@ def test_the_order_depends_on_seed_and_epoch_alone_and_can_be_taken_up_anywhere(
     assert (
         loader(seed=7).plan(0)[0].tolist() != loader(seed=8).plan(0)[0].tolist() != loader(seed=8).plan(1)[0].tolist()
     )
+
+
+def test_the_best_of_an_error_is_the_least_and_an_undefined_value_is_never_the_best(model):
+    values, kept = iter([math.nan, 0.5, 0.3, 0.4]), []
+
+    def evaluate() -> Evaluation:
+        score = Score("mean absolute error", next(values), 0.0, 1.0, 50)
+        return Evaluation(score.name, score.value, score.low, score.high, score.merit, np.zeros(50))
+
+    outside = Outside(evaluate=evaluate, keep_best=lambda: kept.append(1))
+    ended = run(model, Plan(epochs=4, bfloat16=False), outside)
+    assert ended.best["merit"] == -0.3
+    assert len(kept) == 3
+
+
+def test_the_last_steps_are_logged_and_a_bad_one_among_them_is_a_problem(model):
+    rows: list[dict] = []
+    run(model, Plan(steps=13, bfloat16=False), Outside(log=rows.append))
+    assert [row["step"] for row in rows] == [1, 10, 13]
+    calls = []
+
+    def breaks(model, batch):
+        calls.append(1)
+        loss, log = classify(model, batch)
+        return loss * (math.nan if len(calls) == 12 else 1.0), log
+
+    with pytest.raises(regard.Problem, match="step 13"):
+        run(model, Plan(steps=13, bfloat16=False), objective=breaks)

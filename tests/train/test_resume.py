@@ -55,10 +55,10 @@ def test_a_run_killed_several_times_ends_in_the_same_bits(tmp_path: Path, tiny: 
 
 
 def test_without_a_saved_state_a_resumed_run_begins_anew(tmp_path: Path, tiny: Path, reviews: Path):
-    process = start(tmp_path / "run", tiny, reviews)
+    process = start(tmp_path / "run", tiny, reviews, save="1000")
     while not (tmp_path / "run" / "recipe.toml").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    finish(start(tmp_path / "run", tiny, reviews, "--resume", "train.epochs=1"))
+    finish(start(tmp_path / "run", tiny, reviews, "--resume"))
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

@@ -28,6 +28,7 @@ class Examples:
     names: tuple[str, ...]  # words of the classes, in the order of their numbers
     task: str  # classify, multilabel or regress; without labels: what was asked
     lines: list[int]
+    rows: list[int]  # and in its table, from 0: several rows may share a line
     skipped: list[Skipped]  # bad rows of the file included
     said: list[str]  # what was decided, in sentences
     chosen: dict[str, str]  # the columns that text, pair and label came from; "" for none
@@ -85,6 +86,7 @@ def choose(
         names=classes,
         task=task,
         lines=[table.lines[row] for row in rows],
+        rows=rows,
         skipped=skipped,
         said=said,
         chosen=chosen,

@@ -52,6 +52,12 @@ def gather(recipe: DataRecipe, *, seed: int) -> Task:
             )  # fmt: skip
     said = [*first.said]
     missing = [name for name in SPLITS if name not in parts]
+    if missing and not 0 < recipe.held_out * len(missing) < 1:
+        raise Problem(
+            f"data.held_out={recipe.held_out:g} does not leave rows for {' and '.join(['training', *missing])} alike. "
+            f"Let it be above 0 and below {1 / len(missing):g}, or give files of their own: "
+            f"{', '.join(f'data.{name}=' for name in missing)}."
+        )
     if missing:
         shares = [1 - recipe.held_out * len(missing), *[recipe.held_out] * len(missing)]
         labels: Sequence[object] | int = first.labels if first.task == "classify" and first.labels else len(first.texts)
@@ -74,6 +80,7 @@ def take(examples: Examples, rows: Sequence[int]) -> Examples:
             ("pairs", examples.pairs),
             ("labels", examples.labels),
             ("lines", examples.lines),
+            ("rows", examples.rows),
         )
     }
     return dataclasses.replace(examples, **picked, skipped=[], said=[])  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ class AttentionExample:
     weights: np.ndarray  # (layers, heads, tokens, tokens) in [0, 1]; rows look, columns are looked at
     truth: str
     predicted: str
+    right: bool | None = None  # None where answers are numbers, which are near or far
     confidence: float
 
 

@@ -43,8 +43,7 @@ def _card(example: AttentionExample, *, data: str) -> str:
         for token, w in zip(example.tokens, row.tolist(), strict=True)
     )
     layers, heads = example.weights.shape[:2]
-    right = example.truth == example.predicted
-    said = name(example.predicted, style="" if right else "wrong")
+    said = name(example.predicted, style="wrong" if example.right is False else "")
     verdict = f"Predicted {said} at {number(example.confidence)}; true: {name(example.truth)}."
     first, most = escape(example.tokens[0]), escape(example.tokens[int(row.argmax())])
     caption = f"From “{first}”, layer {layers}, mean of {heads} heads. Most, {number(top)}, goes to “{most}”."

@@ -18,7 +18,7 @@ import numpy as np
 from regard.eval import charts, maps, panels
 from regard.eval.findings import Findings
 from regard.eval.markup import bullets, caution, count, escape, language, name, number
-from regard.measure.scores import Score
+from regard.measure.scores import Score, is_error
 
 _TASKS = {"classify": "one class a text", "multilabel": "any labels a text", "regress": "one number a text"}
 _STEP_KEYS = {"kind", "step", "epoch", "low", "high", "seconds", "learning_rate", "tokens_per_second"}
@@ -224,4 +224,4 @@ def _bracket(score: Score) -> str:
 
 def _sign(metric: str) -> int:
     """-1 for what is better when smaller."""
-    return -1 if any(word in metric.lower() for word in ("error", "loss", "brier")) else 1
+    return -1 if is_error(metric) else 1

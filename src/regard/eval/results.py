@@ -16,7 +16,7 @@ from regard.errors import Problem
 from regard.eval import report
 from regard.eval.baselines import BagOfWords, Majority
 from regard.eval.findings import AttentionExample, Findings
-from regard.measure.scores import Score, per_example, scores
+from regard.measure.scores import Score, names, per_example, scores
 from regard.system import System
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation
@@ -53,12 +53,16 @@ def evaluation(system: System, examples: Examples, metric: str) -> Evaluation:
     """The metric on some examples, with its interval."""
     output = system.predict(examples.texts, examples.pairs)
     found = scores(system.card.task, labels_of(examples), output, resamples=200)
-    named = {s.name.lower(): s for s in found}
-    if metric.lower() not in named:
-        raise Problem(f"There is no metric '{metric}' for this task. Known: {', '.join(s.name for s in found)}.")
-    score = named[metric.lower()]
-    better = per_example(system.card.task, labels_of(examples), output)
-    return Evaluation(score.name, score.value, score.low, score.high, better)
+    score = next(s for s in found if s.name.lower() == metric.lower())
+    earned = per_example(system.card.task, labels_of(examples), output)
+    return Evaluation(score.name, score.value, score.low, score.high, score.merit, earned)
+
+
+def check_metric(task: str, outputs: int, metric: str) -> None:
+    """Raises `Problem` for a metric that the task does not have."""
+    known = names(task, outputs)
+    if metric.lower() not in map(str.lower, known):
+        raise Problem(f"There is no metric '{metric}' for this task. Known: {', '.join(known)}.")
 
 
 def baselines(task: str, train: Examples, test: Examples) -> dict[str, list[Score]]:
@@ -113,27 +117,35 @@ def _looks(system: System, test: Examples, output: NDArray[Any]) -> list[Attenti
     truth = labels_of(test)
     earned = per_example(test.task, truth, output)
     sure = output.max(1) if test.task == "classify" else np.zeros(len(earned))
-    best, worst = np.lexsort((-sure, -earned)), np.lexsort((-sure, earned))
-    found: list[AttentionExample] = []
-    for rows, most in ((best, 2), (worst, 4)):
-        for row in rows[:200].tolist():
-            if len(found) == most:
-                break
-            look = system.look(test.texts[row], None if test.pairs is None else test.pairs[row])
-            if 4 <= len(look.tokens) <= SHOWN_TOKENS:
-                answer = system.answer(output[row])
-                found.append(
-                    AttentionExample(
-                        text=test.texts[row],
-                        pair=None if test.pairs is None else test.pairs[row],
-                        tokens=list(look.tokens),
-                        weights=look.weights,
-                        truth=_word(test, truth[row]),
-                        predicted=str(answer.label),
-                        confidence=answer.probability if answer.probability is not None else float("nan"),
-                    )
-                )
-    return found
+    best, worst = np.lexsort((-sure, -earned))[:200], np.lexsort((-sure, earned))[:200]
+    short = _readable(system, test, sorted({*best.tolist(), *worst.tolist()}))
+    chosen = [row for row in best.tolist() if row in short][:2]
+    chosen += [row for row in worst.tolist() if row in short and row not in chosen][:2]
+    return [_example(system, test, output[row], row) for row in chosen]
+
+
+def _readable(system: System, test: Examples, rows: list[int]) -> set[int]:
+    """Those of the rows whose tokens make a readable picture."""
+    pairs = None if test.pairs is None else [test.pairs[row] for row in rows]
+    found = system.tokenizer.encode([test.texts[row] for row in rows], pairs, max_length=system.card.max_length)
+    return {row for row, encoding in zip(rows, found, strict=True) if 4 <= len(encoding.ids) <= SHOWN_TOKENS}
+
+
+def _example(system: System, test: Examples, output: NDArray[Any], row: int) -> AttentionExample:
+    pair = None if test.pairs is None else test.pairs[row]
+    look, answer = system.look(test.texts[row], pair), system.answer(output)
+    return AttentionExample(
+        text=test.texts[row],
+        pair=pair,
+        tokens=list(look.tokens),
+        weights=look.weights,
+        truth=_word(test, labels_of(test)[row]),
+        predicted=f"{answer.label:.3g}" if isinstance(answer.label, float) else str(answer.label),
+        right=None
+        if test.task == "regress"
+        else bool(per_example(test.task, labels_of(test)[[row]], output[None])[0] == 1),
+        confidence=answer.probability if answer.probability is not None else float("nan"),
+    )
 
 
 def _word(examples: Examples, label: Any) -> str:
@@ -141,4 +153,4 @@ def _word(examples: Examples, label: Any) -> str:
         return examples.names[int(label)]
     if examples.task == "multilabel":
         return str([name for name, on in zip(examples.names, label, strict=True) if on])
-    return f"{float(label):g}"
+    return f"{float(label):.3g}"

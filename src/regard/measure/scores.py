@@ -37,8 +37,26 @@ class Score:
     high: float
     n: int
 
+    @property
+    def merit(self) -> float:
+        """The value, or for an error minus it, so that more is better; minus infinity where it is undefined."""
+        signed = -self.value if is_error(self.name) else self.value
+        return signed if np.isfinite(signed) else -float("inf")
+
     def __str__(self) -> str:
         return f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def is_error(name: str) -> bool:
+    """Whether less of the score of this name is better."""
+    return any(word in name.lower() for word in ("error", "loss", "brier"))
+
+
+def names(task: str, outputs: int) -> list[str]:
+    """What the scores of a task are called, for so many classes or labels."""
+    eye = np.eye(max(2, outputs))
+    example = {"classify": (np.arange(len(eye)), eye), "multilabel": (eye, eye), "regress": (eye[0], eye[0])}[task]
+    return [score.name for score in scores(task, *example, resamples=1)]
 
 
 def scores(task: str, truth: Array, output: Array, *, seed: Seed = 0, resamples: int = 1000) -> list[Score]:

@@ -58,8 +58,6 @@ class Dropout(nn.Module):
         """Drops columns of rows independently; what is left is added to `onto` where that is given."""
         if not self.training or self.probability == 0:
             return x if onto is None else onto + x
-        if onto is not None:
-            x = x.to(onto.dtype)
-        keep = keep_mask(random_keys(*x.shape[:-1], device=x.device), x.shape[-1], self.probability, x.dtype)
+        x = x * keep_mask(random_keys(*x.shape[:-1], device=x.device), x.shape[-1], self.probability, x.dtype)
         gain = 1 / (1 - self.probability)
-        return x * keep.mul_(gain) if onto is None else torch.addcmul(onto, x, keep, value=gain)
+        return x * gain if onto is None else torch.add(onto, x, alpha=gain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,11 @@ class Tokenizer:
         `dropped`; with `stride` it becomes several windows instead, which overlap by `stride` tokens.
         `detail` adds character offsets and word numbers, at about twice the time.
         """
-        if max_length < 2 or stride < 0:
-            raise Problem(f"max_length must be 2 or more and stride 0 or more; they are {max_length} and {stride}.")
+        least = self._whole.num_special_tokens_to_add(is_pair=pairs is not None)
+        if max_length < least or stride < 0:
+            raise Problem(
+                f"max_length must be {least} or more and stride 0 or more; they are {max_length} and {stride}."
+            )
         if isinstance(texts, str) or (pairs is not None and len(pairs) != len(texts)):
             raise Problem("Give a list of texts, and as many pairs as texts where there are pairs.")
         inputs: list[Any] = [clean(t) for t in texts]
@@ -111,16 +115,25 @@ class Tokenizer:
     def _windows(
         self, text: Any, found: tokenizers.Encoding, source: int, size: tuple[int, int], detail: bool
     ) -> list[Encoding]:
-        first = sum(s == 0 for s in found.sequence_ids)
-        second = sum(s == 1 for s in found.sequence_ids)
-        room = size[0] - min(first, second) - (len(found) - first - second)
-        if room <= size[1]:
+        """Windows over the longer text, each beside the shorter one, or what of it leaves them half the room."""
+        sides = [sum(s == side for s in found.sequence_ids) for side in (0, 1)]
+        special, longer = len(found) - sum(sides), int(sides[1] > sides[0])
+        beside = min(sides)
+        if size[0] - special - beside <= size[1]:
+            beside = max(0, (size[0] - special - size[1]) // 2)
+        if size[0] - special - beside <= size[1]:
             raise Problem(
-                f"Text {source + 1} leaves room for {room} tokens beside its pair, and the stride is {size[1]}. "
-                "Raise max_length, lower the stride, or use stride 0 to cut long texts."
+                f"Windows of {size[0]} tokens with a stride of {size[1]} leave no room to move on. Raise max_length or "
+                "lower the stride."
             )
-        cut = self._cutter(*size, "only_first" if first >= second else "only_second").encode_batch([text])[0]
-        return [_encoding(part, source, detail) for part in (cut, *cut.overflowing)]
+        dropped = min(sides) - beside
+        if dropped:
+            whole = self._whole.encode(text[1 - longer], add_special_tokens=False)
+            end = whole.offsets[beside - 1][1] if beside else 0
+            text = (text[0], text[1][:end]) if longer == 0 else (text[0][:end], text[1])
+        cut = self._cutter(*size, ("only_first", "only_second")[longer]).encode_batch([text])[0]
+        parts = [_encoding(part, source, detail) for part in (cut, *cut.overflowing)]
+        return [replace(parts[0], dropped=dropped), *parts[1:]] if dropped else parts
 
     def _cutter(self, max_length: int, stride: int, strategy: str) -> tokenizers.Tokenizer:
         # Copies, because truncation is state of the library's tokenizer; kept, because one takes 30 ms to make.

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from regard import disk
+
 
 class Journal:
     """The rows of a run's log, one JSON object a line."""
@@ -15,13 +17,13 @@ class Journal:
         self.path = folder / "metrics.jsonl" if folder else None
         if self.path and step is not None:
             kept = [row for row in self.rows() if step and row.get("step", 0) <= step and row["kind"] != "result"]
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            disk.write_text(self.path, "".join(disk.to_json(row) + "\n" for row in kept))
 
     def add(self, row: dict[str, Any]) -> None:
         """Appends a row."""
         if self.path:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(disk.to_json(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows; a line that a kill cut short is left out."""

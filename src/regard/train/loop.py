@@ -22,12 +22,13 @@ from regard.train.optim import Optimizer, schedule
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A metric of the model as it stands, higher is better, with its interval and one figure for each example."""
+    """A metric of the model as it stands, with its interval, and what each example earned."""
 
     metric: str
     value: float
     low: float
     high: float
+    merit: float  # the value so signed that higher is better; minus infinity where it is undefined
     per_example: NDArray[np.floating[Any]]
 
 
@@ -137,8 +138,11 @@ def fit(
         if outside.evaluate and now.epochs * plan.evaluations >= now.evaluated + 1:
             _evaluate(now, optimizer, plan, outside)
         if outside.save and time.monotonic() - saved > plan.save_seconds:
+            window.check(now)
             outside.save(_state(now, model, optimizer))
             saved = time.monotonic()
+    if window.losses:  # the steps since the last row
+        outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     optimizer.flush()
     return now
 
@@ -160,9 +164,9 @@ def _evaluate(now: Progress, optimizer: Optimizer, plan: Plan, outside: Outside)
         now.without_progress = 0
     else:
         now.without_progress += 1
-    if not now.best or found.value > now.best["value"]:
+    if not now.best or found.merit > now.best["merit"]:
         now.best = {
-            "value": found.value,
+            "merit": found.merit,
             "per_example": torch.from_numpy(np.asarray(found.per_example, dtype=np.float64)),
         }
         outside.keep_best()
@@ -211,13 +215,18 @@ class _Window:
         for name, value in more.items():
             self.more.setdefault(name, []).append(value)
 
-    def row(self, now: Progress, share: float, rate: float, norm: torch.Tensor) -> dict[str, Any]:
-        """The window as a row of the log, and a new window; raises `Problem` once the loss is no number."""
-        loss = torch.stack(self.losses).mean().item()
+    def check(self, now: Progress) -> float:
+        """The mean loss of the window, which is 0 for none; raises `Problem` where it is no number."""
+        loss = torch.stack(self.losses).mean().item() if self.losses else 0.0
         if not np.isfinite(loss):
             raise Problem(
                 f"The loss is {loss} at step {now.step}. Lower train.learning_rate, or set train.precision=float32."
             )
+        return loss
+
+    def row(self, now: Progress, share: float, rate: float, norm: torch.Tensor) -> dict[str, Any]:
+        """The window as a row of the log, and a new window; raises `Problem` once the loss is no number."""
+        loss = self.check(now)
         means = {name: float(np.mean(values)) for name, values in self.more.items()}
         row = {
             "kind": "step", "step": now.step, "epoch": now.epochs, "loss": loss, "learning_rate": rate,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from regard import disk
 from regard.errors import Problem
 
 
@@ -26,12 +26,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def write_whole(path: Path, content: Any) -> None:
     """Saves tensors and plain values so that a reader, or a kill at any moment, sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    disk.write_whole(path, lambda file: torch.save(content, file))
 
 
 def read(path: Path) -> dict[str, Any]:

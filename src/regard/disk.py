@@ -1,0 +1,75 @@
+"""Files written whole or not at all: a kill or a full disk at any moment leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from regard.errors import Problem
+
+
+def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replaces a file by what `write` puts into the open one; raises `Problem` where the disk refuses it."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)  # what is half written would hold the space that is missing
+        if refusal := _refusal(error):
+            raise Problem(
+                f"{path} cannot be written: {refusal.strerror}. Free some space or check the folder's permissions, and "
+                "call again; what was there before is unharmed."
+            ) from error
+        raise
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The system's own error behind this one: writers such as torch's raise another on top of it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replaces a file by text in UTF-8."""
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Problem(
+            f"What goes into {path} holds a name that is no UTF-8, such as a file's. Rename that file first."
+        ) from None
+    write_whole(path, lambda file: file.write(data))
+
+
+def make_folder(path: str | Path) -> None:
+    """Makes a folder and those above it; raises `Problem` where it cannot be made or written to."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".regard"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Problem(f"{path} cannot be written to: {error.strerror}. Name another folder.") from None
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON; a number that is none, such as an undefined score, is null, for JSON has no NaN."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,68 @@
+"""Files are whole or not there at all, whatever interrupts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regard import disk
+from regard.errors import Problem
+
+
+def test_what_breaks_half_way_leaves_the_old_file_and_no_rest(tmp_path: Path):
+    path = tmp_path / "file"
+    disk.write_text(path, "old")
+
+    def broken(file):
+        file.write(b"new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        disk.write_whole(path, broken)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("content", ["torch.zeros(100000)", "'a' * 100000"])
+def test_a_full_disk_is_explained_and_leaves_the_old_file(content, tmp_path: Path):
+    """In a process of its own that may write no file above 20 kB, the nearest to a full disk that can be had."""
+    path = tmp_path / "state.pt"
+    path.write_text("old")
+    program = f"""
+import resource, signal, sys, torch
+from pathlib import Path
+from regard.errors import Problem
+from regard.train.state import write_whole
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    write_whole(Path({str(path)!r}), {{"content": {content}}})
+except Problem as problem:
+    sys.exit(str(problem))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "state.pt cannot be written" in done.stderr, done.stderr
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_folder_that_cannot_be_is_a_problem(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Problem, match="Name another folder"):
+        disk.make_folder(tmp_path / "file" / "run")
+    disk.make_folder(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_json_has_no_nan():
+    value = {"a": [float("nan"), 1.5, (float("inf"), "NaN")], "b": {"c": -float("inf")}, "d": "中"}
+    assert json.loads(disk.to_json(value)) == {"a": [None, 1.5, [None, "NaN"]], "b": {"c": None}, "d": "中"}
+    assert "中" in disk.to_json(value)
+
+
+def test_a_name_that_is_no_utf8_is_explained(tmp_path: Path):
+    with pytest.raises(Problem, match="Rename"):
+        disk.write_text(tmp_path / "recipe.toml", "name = '\udcff'")
+    assert not list(tmp_path.iterdir())
