@@ -121,7 +121,7 @@ def test_a_recipe_and_changes_give_the_same_run_again(trained: Path, tmp_path: P
 
 def test_a_model_of_pairs_asks_for_the_second_text(tiny: Path, tmp_path: Path):
     rows = [
-        {"sentence1": f"a good {chr(97 + i % 26)}", "sentence2": "bad"[: 1 + i % 3], "score": i % 7 / 3}
+        {"sentence1": f"a good {chr(97 + i % 26)}", "sentence2": "bad"[: 1 + i % 3], "score": i % 13 / 3}
         for i in range(60)
     ]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
