@@ -130,18 +130,17 @@ def test_groups_are_a_partition(lengths, dtype):
     assert sum(group.count for group in plan) == len(lengths)
     assert plan[0].start == 0 and sum(group.tokens for group in plan) == sum(lengths)
     remaining = sorted(lengths)
-    step = grouped.HALF_STEP if dtype == torch.bfloat16 else 1
     for group, following in zip(plan, [*plan[1:], None], strict=True):
         inside, remaining = remaining[: group.count], remaining[group.count :]
         assert group.tokens == sum(inside)
-        assert group.longest % step == 0 and 0 <= group.longest - inside[-1] < step
+        assert group.longest == grouped.filled(inside[-1], dtype) >= inside[-1]
         assert following is None or following.start == group.start + group.tokens
         if group.gather is None:
             assert set(inside) == {group.longest}
             continue
         assert group.gather[group.scatter].tolist() == list(range(group.tokens))
-        filled = [-(-length // step) * step for length in inside]
-        assert sum(group.longest**2 - length**2 for length in filled) <= grouped.GROUP_COST
+        wasted = sum(group.longest**2 - grouped.filled(length, dtype) ** 2 for length in inside)
+        assert wasted <= grouped.GROUP_COST
         shown = group.shown.view(group.count, group.longest)
         assert shown.sum(1).tolist() == inside
         assert shown.flatten().nonzero().squeeze(1).tolist() == group.scatter.tolist()

@@ -23,8 +23,8 @@ from regard.model.dropout import Noise, keep_mask
 GROUP_COST = 4096
 # As many weights of each head at a time: more would not stay in a processor's cache between the passes over them.
 GROUP_WEIGHTS = 65536
-# Lengths in half precision are filled up to a multiple of this: a softmax over rows that leave vector registers
-# half empty is several times as slow, and oneDNN makes a kernel for every shape that it meets.
+# Lengths in half precision are filled up to a multiple of this: a softmax over rows that leave vector registers half
+# empty is several times as slow, and oneDNN makes a kernel for every shape that it meets.
 HALF_STEP = 32
 
 
@@ -47,22 +47,26 @@ def equal_runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(len(list(run)), length) for length, run in groupby(lengths)]
 
 
+def filled(length: int, dtype: torch.dtype) -> int:
+    """The length at which a sequence is computed in this precision."""
+    return -(-length // HALF_STEP) * HALF_STEP if dtype.itemsize == 2 else length
+
+
 @lru_cache(maxsize=64)
 def groups(lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Group, ...]:
     """Ascending lengths in padded blocks, greedily from the longest while padding costs less than another call."""
-    step = HALF_STEP if dtype.itemsize == 2 else 1
     blocks: list[list[int]] = []
     waste, longest = 0, 0
     for length in reversed(lengths):
-        filled = -(-length // step) * step
-        waste += longest**2 - filled**2
+        place = filled(length, dtype)
+        waste += longest**2 - place**2
         if not blocks or waste > GROUP_COST or (len(blocks[-1]) + 1) * longest**2 > GROUP_WEIGHTS:
             blocks.append([])
-            waste, longest = 0, filled
+            waste, longest = 0, place
         blocks[-1].insert(0, length)
     out, start = [], 0
     for block in reversed(blocks):
-        out.append(_group(block, -(-block[-1] // step) * step, start, device, dtype))
+        out.append(_group(block, filled(block[-1], dtype), start, device, dtype))
         start += sum(block)
     return tuple(out)
 
