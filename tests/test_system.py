@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,3 +93,12 @@ def test_the_folder_of_a_head_keeps_everything(system, tmp_path: Path):
     (tmp_path / "regard.json").write_text("{}")
     with pytest.raises(regard.Problem, match=r"regard\.json"):
         regard.load(tmp_path)
+
+
+def test_a_head_without_weights_is_a_problem(tiny: Path, tmp_path: Path):
+    """It would answer at random, and nobody would know."""
+    card = {"task": "classify", "labels": ["no", "yes"], "scale": [0, 1]}
+    shutil.copytree(tiny, tmp_path / "model")
+    (tmp_path / "model" / "regard.json").write_text(json.dumps(card))
+    with pytest.raises(regard.Problem, match="those of the head"):
+        regard.load(tmp_path / "model")

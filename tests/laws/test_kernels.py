@@ -183,12 +183,15 @@ def test_the_first_rows_alone_are_those_of_the_reference(lengths, heads, width, 
         torch.testing.assert_close(ours, law, atol=1e-9, rtol=1e-9)
 
 
-def test_the_choice_of_a_kernel(draw_encodings):
+@pytest.mark.parametrize("matrix_instructions", [False, True])
+def test_the_choice_of_a_kernel(matrix_instructions, draw_encodings, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrix_instructions)
     query, packed = torch.zeros(3, 2, 4), pack(draw_encodings([3]))
     noise = Noise(torch.zeros(3, 2, dtype=torch.int32), 0.1)
     assert kernels.choose(query, packed, None, True).name == "sdpa"
     assert kernels.choose(query, packed, None, False).name == "sdpa"
-    assert kernels.choose(query.bfloat16(), packed, None, False).name == "grouped"
+    expected = "sdpa" if matrix_instructions else "grouped"
+    assert kernels.choose(query.bfloat16(), packed, None, False).name == expected
     assert kernels.choose(query.bfloat16(), pack(draw_encodings([2, 500])), None, False).name == "sdpa"
     assert kernels.choose(query, packed, noise, False).name == "grouped"
     assert kernels.choose(query, packed, noise, True).name == "reference"

@@ -99,7 +99,7 @@ def test_gradients_reach_pooler_and_head(task, published, padded, tmp_path):
 def test_a_classifier_of_ours_answers_the_same_in_transformers(name, task, checkpoint, padded, tmp_path):
     origin, tokenizer = checkpoints.load(checkpoint(name)), Tokenizer.load(checkpoint(name))
     card = systems.Card(task=task, labels=NAMES[task], pooling="first")
-    system = systems.System(tokenizer, systems.build(origin, card), origin, card)
+    system = systems.System(tokenizer, systems.build(origin, card, old_head=False), origin, card)
     system.save(tmp_path)
     theirs, report = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())

@@ -83,9 +83,12 @@ def chain(x: Tensor, *maps: Linear) -> Tensor:
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.ndim == 2 and x.shape[0]:
         weights = [tensor for part in maps for tensor in (part.weight, part.bias)]
         return _Chain.apply(x, [part.activation for part in maps], torch.get_autocast_dtype("cpu"), *weights)  # type: ignore[no-any-return]
+    rows = x
+    if maps[0].weight.dtype.itemsize == 2 and _fusable(x, maps[0].weight, maps[0].activation):
+        rows = _filled(x, maps[0].weight.dtype)
     for part in maps:
-        x = linear(x, part.weight, part.bias, part.activation)
-    return x
+        rows = linear(rows, part.weight, part.bias, part.activation)
+    return rows[: len(x)]
 
 
 class _Chain(torch.autograd.Function):
