@@ -17,6 +17,17 @@ MIXES = ([1], [2, 2], [1, 1, 1, 5], [3, 3, 9, 9, 9, 31], [*range(1, 24)], [64] *
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
+def of_any_shape(test):
+    """The test over drawn lengths, heads, widths and rates of dropout."""
+    shapes = given(
+        lengths=st.lists(st.integers(1, 60), min_size=1, max_size=20),
+        heads=st.integers(1, 4),
+        width=st.integers(1, 33),
+        probability=st.sampled_from([0.0, 0.3]),
+    )
+    return settings(max_examples=40, deadline=None)(shapes(test))
+
+
 def run(name, packed, *, dtype=torch.float32, heads=3, width=8, probability=0.0, lse=False, device="cpu", law=False):
     """Outputs, log-sum-exp and gradients of a kernel on random input; None where it does not support the call.
 
@@ -67,13 +78,7 @@ def test_kernels_are_equal_under_the_same_noise(lengths, probability, dtype, dra
     assert_like_reference("grouped", packed, dtype=dtype, probability=probability, tolerance=tolerance)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=20),
-    heads=st.integers(1, 4),
-    width=st.integers(1, 33),
-    probability=st.sampled_from([0.0, 0.3]),
-)
+@of_any_shape
 def test_kernels_are_equal_for_any_shape(lengths, heads, width, probability, draw_encodings):
     packed = pack(draw_encodings(lengths))
     for name in ("sdpa", "grouped")[probability > 0 :]:
@@ -158,13 +163,7 @@ def test_put_is_the_inverse_of_take(lengths, dtype, draw_encodings):
     assert [t.shape for t in unpack(back, packed)] == [(n, 2, 3) for n in lengths]
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
-    heads=st.integers(1, 3),
-    width=st.integers(1, 17),
-    probability=st.sampled_from([0.0, 0.4]),
-)
+@of_any_shape
 def test_the_first_rows_alone_are_those_of_the_reference(lengths, heads, width, probability, draw_encodings):
     packed = pack(draw_encodings(lengths))
     joint = torch.randn(3, len(packed.ids), heads, width, generator=torch.Generator().manual_seed(1)).double()

@@ -121,7 +121,8 @@ def _looks(system: System, test: Examples, output: NDArray[Any]) -> list[Attenti
     short = _readable(system, test, sorted({*best.tolist(), *worst.tolist()}))
     chosen = [row for row in best.tolist() if row in short][:2]
     chosen += [row for row in worst.tolist() if row in short and row not in chosen][:2]
-    return [_example(system, test, output[row], row) for row in chosen]
+    rights = [None if test.task == "regress" else bool(earned[row] == 1) for row in chosen]
+    return [_example(system, test, output[row], row, right) for row, right in zip(chosen, rights, strict=True)]
 
 
 def _readable(system: System, test: Examples, rows: list[int]) -> set[int]:
@@ -131,19 +132,18 @@ def _readable(system: System, test: Examples, rows: list[int]) -> set[int]:
     return {row for row, encoding in zip(rows, found, strict=True) if 4 <= len(encoding.ids) <= SHOWN_TOKENS}
 
 
-def _example(system: System, test: Examples, output: NDArray[Any], row: int) -> AttentionExample:
+def _example(system: System, test: Examples, output: NDArray[Any], row: int, right: bool | None) -> AttentionExample:
     pair = None if test.pairs is None else test.pairs[row]
+    labels = test.labels or []
     look, answer = system.look(test.texts[row], pair), system.answer(output)
     return AttentionExample(
         text=test.texts[row],
         pair=pair,
         tokens=list(look.tokens),
         weights=look.weights,
-        truth=_word(test, labels_of(test)[row]),
+        truth=_word(test, labels[row]),
         predicted=f"{answer.label:.3g}" if isinstance(answer.label, float) else str(answer.label),
-        right=None
-        if test.task == "regress"
-        else bool(per_example(test.task, labels_of(test)[[row]], output[None])[0] == 1),
+        right=right,
         confidence=answer.probability if answer.probability is not None else float("nan"),
     )
 

@@ -18,6 +18,7 @@ from regard.model.config import EncoderConfig
 from regard.model.dropout import Dropout, Noise, random_keys
 from regard.model.embeddings import Embeddings
 from regard.model.linear import Linear, chain
+from regard.model.pooling import firsts
 from regard.model.taps import Tap, see
 
 WEIGHTS = ("scores", "weights")
@@ -42,9 +43,7 @@ class SelfAttention(nn.Module):
         joint = self.joint(x).unflatten(-1, (3, self.heads, -1))
         parts = zip(("query", "key", "value"), joint.unbind(1), strict=True)
         q, k, v = (see(tap, f"{name}.{part}", value) for part, value in parts)
-        noise = None
-        if self.training and self.dropout > 0:
-            noise = Noise(random_keys(*q.shape[:2], device=q.device), self.dropout)
+        noise = self._noise(q)
         wants_lse = tap is not None and tap.concerns(f"{name}.lse")
         if tap is not None and any(tap.concerns(f"{name}.{w}") for w in WEIGHTS):
             mixed, lse = attention.attend(
@@ -62,11 +61,15 @@ class SelfAttention(nn.Module):
     def first(self, x: Tensor, packed: Packed) -> Tensor:
         """What `forward` gives for the first token of each sequence: (tokens, width) -> (sequences, width)."""
         q, k, v = self.joint(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        q, noise = firsts(q, packed), None
-        if self.training and self.dropout > 0:
-            noise = Noise(random_keys(*q.shape[:2], device=q.device), self.dropout)
-        mixed = attention.attend_first(q, k, v, packed=packed, scale=self.scale, noise=noise)
+        q = firsts(q, packed)
+        mixed = attention.attend_first(q, k, v, packed=packed, scale=self.scale, noise=self._noise(q))
         return self.output(mixed.flatten(1))  # type: ignore[no-any-return]
+
+    def _noise(self, query: Tensor) -> Noise | None:
+        """A fresh key for each query and head, in training."""
+        if not self.training or self.dropout == 0:
+            return None
+        return Noise(random_keys(*query.shape[:2], device=query.device), self.dropout)
 
 
 class FeedForward(nn.Module):
@@ -150,11 +153,6 @@ class Encoder(nn.Module):
             x = block(x, packed, tap=None, name="")
         last: Any = self.blocks[-1]
         return last.first(x, packed)  # type: ignore[no-any-return]
-
-
-def firsts(x: Tensor, packed: Packed) -> Tensor:
-    """The rows of the sequences' first tokens: (tokens, ...) -> (sequences, ...)."""
-    return x.index_select(0, packed.bounds[:-1].long())
 
 
 def bert(

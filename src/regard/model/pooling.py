@@ -18,11 +18,11 @@ class First(nn.Module):
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
         """(tokens, width) -> (sequences, width)."""
-        return self.of_firsts(x.index_select(0, packed.bounds[:-1].long()), packed)
+        return self.of_firsts(firsts(x, packed), packed)
 
-    def of_firsts(self, firsts: Tensor, packed: Packed) -> Tensor:
+    def of_firsts(self, rows: Tensor, packed: Packed) -> Tensor:
         """The same where only the first tokens' rows are at hand, in packed order: (sequences, width), twice."""
-        return self.dense(in_order(firsts, packed)).float()  # type: ignore[no-any-return]
+        return self.dense(in_order(rows, packed)).float()  # type: ignore[no-any-return]
 
 
 class Mean(nn.Module):
@@ -44,6 +44,11 @@ class Max(nn.Module):
 def _reduce(x: Tensor, packed: Packed, how: str) -> Tensor:
     lengths = packed.bounds.diff().long()
     return torch.segment_reduce(x.float(), how, lengths=lengths, axis=0, unsafe=True)
+
+
+def firsts(x: Tensor, packed: Packed) -> Tensor:
+    """The rows of the sequences' first tokens, in packed order: (tokens, ...) -> (sequences, ...)."""
+    return x.index_select(0, packed.bounds[:-1].long())
 
 
 def in_order(rows: Tensor, packed: Packed) -> Tensor:
