@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regard import disk
 from regard.data.cells import Skipped, separated
 from regard.data.decoding import LONE, decoded, numbered
 from regard.errors import Problem, nearest
@@ -87,11 +88,8 @@ def write(rows: Table | Sequence[Mapping[str, Any]], path: str | Path) -> None:
         data = "".join(_line(row, "," if kind == "csv" else "\t") for row in values).encode()
     if path.suffix in (".gz", ".xz"):
         data = gzip.compress(data, mtime=0) if path.suffix == ".gz" else lzma.compress(data)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise Problem(f"{path} cannot be written: {error.strerror}. Name another place.") from None
+    disk.make_folder(path.parent)
+    disk.write_whole(path, lambda file: file.write(data))
 
 
 def known_kind(path: Path) -> str:
