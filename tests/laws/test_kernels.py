@@ -14,6 +14,7 @@ from regard.model.dropout import Noise, random_keys, scaled_mask
 from regard.model.kernels import KERNELS
 
 MIXES = ([1], [2, 2], [1, 1, 1, 5], [3, 3, 9, 9, 9, 31], [*range(1, 24)], [64] * 3 + [65], [2, 90], [17] * 9 + [40, 80])
+PADDINGS = (grouped.NONE, grouped.EXPLICIT, grouped.EXPLICIT_HALF, kernels.FUSED)
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
@@ -128,24 +129,24 @@ def test_the_reference_drops_what_the_mask_says(draw_encodings):
             torch.testing.assert_close(found[:, head], (weights[head] * mask) @ values[:, head])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("lengths", MIXES, ids=str)
-def test_groups_are_a_partition(lengths, dtype):
-    plan = grouped.groups(tuple(sorted(lengths)), torch.device("cpu"), dtype)
+def test_groups_are_a_partition(lengths, padding):
+    plan = grouped.groups(tuple(sorted(lengths)), torch.device("cpu"), torch.float32, padding)
     assert sum(group.count for group in plan) == len(lengths)
     assert plan[0].start == 0 and sum(group.tokens for group in plan) == sum(lengths)
     remaining = sorted(lengths)
     for group, following in zip(plan, [*plan[1:], None], strict=True):
         inside, remaining = remaining[: group.count], remaining[group.count :]
         assert group.tokens == sum(inside)
-        assert group.longest == grouped.filled(inside[-1], dtype) >= inside[-1]
+        assert group.longest == grouped.filled(inside[-1], padding) >= inside[-1]
         assert following is None or following.start == group.start + group.tokens
         if group.gather is None:
             assert set(inside) == {group.longest}
             continue
         assert group.gather[group.scatter].tolist() == list(range(group.tokens))
-        wasted = sum(group.longest**2 - grouped.filled(length, dtype) ** 2 for length in inside)
-        assert wasted <= grouped.GROUP_COST
+        wasted = sum(group.longest**2 - grouped.filled(length, padding) ** 2 for length in inside)
+        assert wasted <= padding.cost
         shown = group.shown.view(group.count, group.longest)
         assert shown.sum(1).tolist() == inside
         assert shown.flatten().nonzero().squeeze(1).tolist() == group.scatter.tolist()
@@ -153,12 +154,14 @@ def test_groups_are_a_partition(lengths, dtype):
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), dtype=st.sampled_from([*TOLERANCES]))
-def test_put_is_the_inverse_of_take(lengths, dtype, draw_encodings):
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), padding=st.sampled_from(PADDINGS))
+def test_put_is_the_inverse_of_take(lengths, padding, draw_encodings):
     packed = pack(draw_encodings(lengths))
     rows, back = torch.randn(len(packed.ids), 2, 3), torch.empty(len(packed.ids), 2, 3)
-    for group in grouped.groups(packed.lengths, torch.device("cpu"), dtype):
+    for group in grouped.groups(packed.lengths, torch.device("cpu"), torch.float32, padding):
         grouped._put(grouped._take(rows, group), back, group)
+        own = rows[group.start : group.start + group.tokens]
+        assert torch.equal(grouped.rows(grouped.block(rows, group).transpose(1, 2), group), own)
     assert torch.equal(rows, back)
     assert [t.shape for t in unpack(back, packed)] == [(n, 2, 3) for n in lengths]
 

@@ -1,4 +1,4 @@
-"""Attention with dropout for training: sequences of like length computed together, with a backward pass of its own.
+"""Sequences of like length computed together, as padded blocks; and attention with dropout over them, for training.
 
 Fused kernels draw dropout noise that nobody can reproduce, or do not take it at all. Here the weights are explicit for
 one group of sequences at a time, and automatic differentiation sees one node for the whole batch instead of a dozen for
@@ -7,9 +7,9 @@ each group, which on a CPU is most of the cost for short texts.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,13 +19,21 @@ from torch.autograd.function import once_differentiable
 from regard.batch import Packed
 from regard.model.dropout import Noise, keep_mask
 
-# One more group costs about as much as this many attention weights of padding, for each head (measured on a CPU).
-GROUP_COST = 4096
-# As many weights of each head at a time: more would not stay in a processor's cache between the passes over them.
-GROUP_WEIGHTS = 65536
-# Lengths in half precision are filled up to a multiple of this: a softmax over rows that leave vector registers half
-# empty is several times as slow, and oneDNN makes a kernel for every shape that it meets.
-HALF_STEP = 32
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """How much of it the blocks may have; the figures below were measured on CPUs."""
+
+    step: int  # lengths are filled up to a multiple of this
+    cost: int  # one more block costs about as much as this many attention weights of padding, for each head
+    room: int = sys.maxsize  # most weights of a block, for each head, unless one sequence alone has more
+
+
+NONE = Padding(step=1, cost=0)  # a block is a run of one length
+# Explicit weights should stay in a processor's cache between the passes over them. In half precision a softmax over
+# rows that leave vector registers half empty is several times as slow, and oneDNN makes a kernel for every shape.
+EXPLICIT = Padding(step=1, cost=4096, room=65536)
+EXPLICIT_HALF = Padding(step=32, cost=4096, room=65536)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +50,27 @@ class Group:
     bias: Tensor | None  # (count, 1, 1, longest) what to add to a score: 0, and minus infinity where a key is padding
 
 
-def equal_runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Runs of adjacent sequences of one length, as (count, length)."""
-    return [(len(list(run)), length) for length, run in groupby(lengths)]
-
-
-def filled(length: int, dtype: torch.dtype) -> int:
-    """The length at which a sequence is computed in this precision."""
-    return -(-length // HALF_STEP) * HALF_STEP if dtype.itemsize == 2 else length
+def filled(length: int, padding: Padding) -> int:
+    """The length at which a sequence is computed."""
+    return -(-length // padding.step) * padding.step
 
 
 @lru_cache(maxsize=64)
-def groups(lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> tuple[Group, ...]:
+@torch.inference_mode(False)  # what is kept here serves training too
+def groups(lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype, padding: Padding) -> tuple[Group, ...]:
     """Ascending lengths in padded blocks, greedily from the longest while padding costs less than another call."""
     blocks: list[list[int]] = []
     waste, longest = 0, 0
     for length in reversed(lengths):
-        place = filled(length, dtype)
+        place = filled(length, padding)
         waste += longest**2 - place**2
-        if not blocks or waste > GROUP_COST or (len(blocks[-1]) + 1) * longest**2 > GROUP_WEIGHTS:
+        if not blocks or waste > padding.cost or (len(blocks[-1]) + 1) * longest**2 > padding.room:
             blocks.append([])
             waste, longest = 0, place
         blocks[-1].insert(0, length)
     out, start = [], 0
     for block in reversed(blocks):
-        out.append(_group(block, filled(block[-1], dtype), start, device, dtype))
+        out.append(_group(block, filled(block[-1], padding), start, device, dtype))
         start += sum(block)
     return tuple(out)
 
@@ -86,24 +90,34 @@ def _group(lengths: list[int], longest: int, start: int, device: torch.device, d
     return Group(count, longest, start, tokens, *(t.to(device) for t in (gather, scatter, shown, bias)))
 
 
-def _take(x: Tensor, group: Group) -> Tensor:
-    """(tokens, heads, d) -> (count * heads, longest, d): a block, its padding filled with copies of real tokens."""
+def block(x: Tensor, group: Group) -> Tensor:
+    """(tokens, heads, d) -> (count, heads, longest, d): a block, its padding filled with copies of real tokens."""
     x = x[group.start : group.start + group.tokens]
     if group.gather is not None:
         x = x.index_select(0, group.gather)
-    x = x.view(group.count, group.longest, *x.shape[1:]).transpose(1, 2)
-    return x.reshape(-1, group.longest, x.shape[-1])
+    return x.view(group.count, group.longest, *x.shape[1:]).transpose(1, 2)
 
 
-def _put(block: Tensor, out: Tensor, group: Group) -> None:
+def rows(x: Tensor, group: Group) -> Tensor:
+    """The group's tokens of a block, without its padding: (count, longest, ...) -> (tokens, ...)."""
+    x = x.flatten(0, 1)
+    return x if group.scatter is None else x.index_select(0, group.scatter)
+
+
+def _take(x: Tensor, group: Group) -> Tensor:
+    """(tokens, heads, d) -> (count * heads, longest, d), a block as batched products want it."""
+    return block(x, group).flatten(0, 1)
+
+
+def _put(found: Tensor, out: Tensor, group: Group) -> None:
     """The inverse of `_take`, into the group's tokens of `out`; what stands on padding is left behind."""
     heads = out.shape[1]
-    x = block.view(group.count, heads, group.longest, -1).transpose(1, 2)
+    x = found.view(group.count, heads, group.longest, -1).transpose(1, 2)
     target = out[group.start : group.start + group.tokens]
     if group.scatter is None:
-        target.view(group.count, group.longest, *out.shape[1:]).copy_(x)
+        target.view(x.shape).copy_(x)
     else:
-        target.copy_(x.reshape(-1, *out.shape[1:]).index_select(0, group.scatter))
+        target.copy_(rows(x, group))
 
 
 def _kept(group: Group, noise: Noise, dtype: torch.dtype) -> Tensor:
@@ -169,5 +183,6 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None, lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attention within each sequence, group by group; the log-sum-exp is not on offer."""
-    plan = groups(packed.lengths, query.device, query.dtype)
+    padding = EXPLICIT_HALF if query.dtype.itemsize == 2 else EXPLICIT
+    plan = groups(packed.lengths, query.device, query.dtype, padding)
     return _Attend.apply(query, key, value, plan, scale, noise), None
