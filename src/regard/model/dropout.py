@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 # Odd constants with well-spread bits: two multipliers of a 32-bit mixer and the golden ratio, as signed integers.
 _FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B - 2**32, 0x9E3779B1 - 2**32
@@ -58,6 +60,22 @@ class Dropout(nn.Module):
         """Drops columns of rows independently; what is left is added to `onto` where that is given."""
         if not self.training or self.probability == 0:
             return x if onto is None else onto + x
-        x = x * keep_mask(random_keys(*x.shape[:-1], device=x.device), x.shape[-1], self.probability, x.dtype)
+        mask = keep_mask(random_keys(*x.shape[:-1], device=x.device), x.shape[-1], self.probability, x.dtype)
         gain = 1 / (1 - self.probability)
-        return x * gain if onto is None else torch.add(onto, x, alpha=gain)
+        return (x * mask).mul_(gain) if onto is None else _Add.apply(onto, x, mask, gain)
+
+
+class _Add(torch.autograd.Function):
+    """onto + gain * mask * x as one node, whose backward pass works in the precision of x and does not keep x."""
+
+    @staticmethod
+    def forward(ctx: Any, onto: Tensor, x: Tensor, mask: Tensor, gain: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.gain = gain
+        return torch.add(onto, x * mask, alpha=gain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (mask,) = ctx.saved_tensors
+        return gradient, gradient.to(mask.dtype).mul(mask).mul_(ctx.gain), None, None
