@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import regard
 from regard import disk
 from regard.errors import Problem
 
@@ -25,27 +26,49 @@ def test_what_breaks_half_way_leaves_the_old_file_and_no_rest(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("content", ["torch.zeros(100000)", "'a' * 100000"])
-def test_a_full_disk_is_explained_and_leaves_the_old_file(content, tmp_path: Path):
-    """In a process of its own that may write no file above 20 kB, the nearest to a full disk that can be had."""
-    path = tmp_path / "state.pt"
-    path.write_text("old")
+def on_a_full_disk(*lines: str) -> str:
+    """What the `Problem` says that the last line runs into, in a process that may write no file above 20 kB."""
+    *before, last = lines
     program = f"""
-import resource, signal, sys, torch
+import resource, signal, sys
 from pathlib import Path
 from regard.errors import Problem
-from regard.train.state import write_whole
+{chr(10).join(before)}
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:
-    write_whole(Path({str(path)!r}), {{"content": {content}}})
+    {last}
 except Problem as problem:
     sys.exit(str(problem))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "state.pt cannot be written" in done.stderr, done.stderr
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.parametrize("content", ["torch.zeros(100000)", "'a' * 100000"])
+def test_a_full_disk_is_explained_and_leaves_the_old_file(content, tmp_path: Path):
+    path = tmp_path / "state.pt"
+    path.write_text("old")
+    said = on_a_full_disk(
+        "import torch",
+        "from regard.train.state import write_whole",
+        f"write_whole(Path({str(path)!r}), {{'content': {content}}})",
+    )
+    assert "state.pt cannot be written" in said
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_full_disk_leaves_a_saved_model_as_it_was(tiny: Path, tmp_path: Path):
+    regard.load(tiny).save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    said = on_a_full_disk(
+        "import regard",
+        f"system = regard.load({str(tiny)!r})",
+        "system.model.encoder.embeddings.word.data += 1",
+        f"system.save({str(tmp_path)!r})",
+    )
+    assert "model.safetensors cannot be written" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_is_a_problem(tmp_path: Path):

@@ -141,3 +141,8 @@ def test_patience_keeps_the_best_weights_and_needs_something_to_look_at(tiny: Pa
     assert all((weight == seen[0][name]).all() for name, weight in model.system_.model.state_dict().items())
     with pytest.raises(regard.Problem, match="validation"):
         quick(regard.Classifier, tiny, patience=2).fit(TEXTS, LABELS)
+
+
+def test_texts_that_are_cut_are_announced(tiny: Path, caplog: pytest.LogCaptureFixture):
+    quick(regard.Classifier, tiny, epochs=1, max_length=4).fit(TEXTS, LABELS)
+    assert "120 of 120 texts are longer than 4 tokens and were cut" in caplog.text

@@ -39,6 +39,11 @@ def _refusal(error: BaseException | None) -> OSError | None:
     return error
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replaces a file by these bytes."""
+    write_whole(path, lambda file: file.write(data))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Replaces a file by text in UTF-8."""
     try:
@@ -47,7 +52,7 @@ def write_text(path: str | Path, text: str) -> None:
         raise Problem(
             f"What goes into {path} holds a name that is no UTF-8, such as a file's. Rename that file first."
         ) from None
-    write_whole(path, lambda file: file.write(data))
+    write_bytes(path, data)
 
 
 def make_folder(path: str | Path) -> None:

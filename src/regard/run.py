@@ -6,6 +6,7 @@ run that was killed goes on to the same bits.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -32,6 +33,7 @@ from regard.train.loop import Outside, Plan, Progress, fit
 from regard.train.objectives import OBJECTIVES
 from regard.train.optim import Optimizer
 
+log = logging.getLogger("regard")
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
 METRICS = {"classify": "accuracy", "multilabel": "micro-F1", "regress": "Pearson"}
@@ -207,10 +209,11 @@ def _encode(system: System, examples: Examples, tell: Tell) -> list[Encoding]:
     tell(f"tokens: {sum(lengths):,} in training, {np.mean(lengths):.0f} a text, at most {max(lengths)}")
     cut = [e.dropped for e in found if e.dropped]
     if cut:
-        tell(
-            f"{len(cut):,} of {len(found):,} texts are longer than {card.max_length} tokens and were cut "
-            f"({sum(cut):,} tokens lost; data.stride=64 reads them in windows instead)"
-        )
+        log.warning(  # heard by those too who listen to nothing, as users of the estimators
+            "%d of %d texts are longer than %d tokens and were cut: %d tokens were not read. data.stride=64 reads them "
+            "in windows instead.",
+            len(cut), len(found), card.max_length, sum(cut),
+        )  # fmt: skip
     if len(found) > len(examples.texts):
         tell(f"{len(found):,} windows for {len(examples.texts):,} texts")
     return found

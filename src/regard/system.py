@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard import hub
+from regard import disk, hub
 from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
 from regard.errors import Problem
@@ -147,7 +147,7 @@ class System:
             }
         checkpoints.save(folder, self.model, self.origin, changes=changes, keep=not self.card.task)
         self.tokenizer.save(folder)
-        (folder / "regard.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        disk.write_text(folder / "regard.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
     def _answers(self, output: Output) -> torch.Tensor:
         assert output.logits is not None

@@ -89,7 +89,7 @@ def write(rows: Table | Sequence[Mapping[str, Any]], path: str | Path) -> None:
     if path.suffix in (".gz", ".xz"):
         data = gzip.compress(data, mtime=0) if path.suffix == ".gz" else lzma.compress(data)
     disk.make_folder(path.parent)
-    disk.write_whole(path, lambda file: file.write(data))
+    disk.write_bytes(path, data)
 
 
 def known_kind(path: Path) -> str:

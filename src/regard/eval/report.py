@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from regard import disk
 from regard.eval import charts, maps, panels
 from regard.eval.findings import Findings
 from regard.eval.markup import bullets, caution, count, escape, language, name, number
@@ -26,7 +27,7 @@ _STEP_KEYS = {"kind", "step", "epoch", "low", "high", "seconds", "learning_rate"
 
 def write(findings: Findings, path: Path) -> None:
     """Writes the report; equal findings give equal bytes on every system."""
-    path.write_text(render(findings), encoding="utf-8", newline="\n")
+    disk.write_text(path, render(findings))
 
 
 def render(findings: Findings) -> str:

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from regard import disk
 from regard.errors import Problem
 from regard.model.config import EncoderConfig
 from regard.model.linear import ACTIVATIONS
@@ -154,9 +155,10 @@ def save(
         named = {name if name.startswith("classifier.") else prefix + name: t for name, t in tensors.items()}
     # Copies, because the format refuses tensors that share memory, as tied ones of old files do.
     copies = {name: t.clone(memory_format=torch.contiguous_format) for name, t in named.items()}
-    safetensors.torch.save_file(copies, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = safetensors.torch.save(copies, metadata={"format": "pt"})
+    disk.write_bytes(folder / "model.safetensors", weights)
     settings = origin.settings | dict(changes or {})
-    (folder / "config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    disk.write_text(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def _narrow(new: Tensor, old: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from regard import disk
 from regard.batch import Encoding
 from regard.errors import Problem
 
@@ -55,7 +56,7 @@ class Tokenizer:
         folder = Path(folder)
         files = {"tokenizer.json": self._whole.to_str(pretty=True).encode(), **self._files}
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            disk.write_bytes(folder / name, content)
 
     @property
     def size(self) -> int:
