@@ -21,6 +21,7 @@ from regard.eval.findings import Findings
 from regard.eval.markup import bullets, caution, count, escape, language, name, number
 from regard.measure.scores import Score, is_error
 
+FEW = 10  # values that are better seen one by one than smoothed
 _TASKS = {"classify": "one class a text", "multilabel": "any labels a text", "regress": "one number a text"}
 _STEP_KEYS = {"kind", "step", "epoch", "low", "high", "seconds", "learning_rate", "tokens_per_second"}
 
@@ -133,9 +134,7 @@ def _training(history: list[dict[str, Any]]) -> str:
     parts, words = [], ""
     if steps:
         at, loss, rate = (_column(steps, key) for key in ("step", "loss", "learning_rate"))
-        gentle = charts.smooth(loss, window=max(5, len(loss) // 25))
-        title = f"Training loss, smoothed over the raw values; {number(float(gentle[-1]))} at the end"
-        parts.append(charts.curves([charts.Line(x=at, y=loss, style="raw"), charts.Line(x=at, y=gentle)], title=title))
+        parts.append(_losses(at, loss))
         parts.append(charts.curves([charts.Line(x=at, y=rate, style="second")], title="Learning rate", zero=True))
         speed = _column(steps, "tokens_per_second")
         if np.isfinite(speed).any():
@@ -145,6 +144,15 @@ def _training(history: list[dict[str, Any]]) -> str:
     return (
         f'{words}<div class="charts">{"".join(parts)}</div>' if parts else '<p class="none">No step was recorded.</p>'
     )
+
+
+def _losses(at: np.ndarray, loss: np.ndarray) -> str:
+    if len(loss) < FEW:
+        title = f"Training loss; {number(float(loss[-1]))} at the end"
+        return charts.curves([charts.Line(x=at, y=loss, dots=True)], title=title)
+    gentle = charts.smooth(loss, window=max(5, len(loss) // 25))
+    title = f"Training loss, smoothed over the raw values; {number(float(gentle[-1]))} at the end"
+    return charts.curves([charts.Line(x=at, y=loss, style="raw"), charts.Line(x=at, y=gentle)], title=title)
 
 
 def _evaluations(rows: list[dict[str, Any]]) -> list[str]:
