@@ -12,8 +12,8 @@ first token through the pooler. Tokenization counts; loading the checkpoint and 
 
 With --texts the epoch is over that many texts and the seconds of a whole one are extrapolated in proportion.
 
-With --accuracy Regard and one of transformers' loops (--peer) are trained to the end instead, for three epochs, on
-several seeds, with a rate and a pooling that suit the checkpoint, and measured on the test split; results are appended
+With --accuracy Regard and one of transformers' loops (--peer) are trained to the end instead, on several seeds, with
+settings that suit the checkpoint (chosen on its validation split), and measured on the test split; results are appended
 to a JSON-lines file, and pairs of contender and seed that it already holds are not run again.
 """
 
@@ -24,6 +24,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 import statistics
 import tempfile
 import time
@@ -35,12 +36,12 @@ import common
 
 DATA = {"minilm-l6": "sst2", "gte-small": "sst2", "m3e-small": "zh_chnsenticorp"}
 FILES = {"sst2": "stsa.binary.{}.gz", "zh_chnsenticorp": "{}.tsv.gz"}
-BATCH, DECAY, WARMUP, CLIP = 32, 0.01, 0.1, 1.0
-SPEED = {"rate": 2e-5, "pooling": "first", "max_length": 512}
+DECAY, WARMUP, CLIP = 0.01, 0.1, 1.0
+SPEED = {"rate": 2e-5, "pooling": "first", "max_length": 512, "batch": 32, "layer_decay": 1.0, "epochs": 1}
 ACCURACY = {
-    "minilm-l6": {"rate": 1e-4, "pooling": "first", "max_length": 512},
-    "gte-small": {"rate": 1e-4, "pooling": "mean", "max_length": 512},
-    "m3e-small": {"rate": 1e-4, "pooling": "mean", "max_length": 128},
+    "minilm-l6": {"rate": 1e-4, "epochs": 3},
+    "gte-small": {"rate": 2e-4, "epochs": 3, "pooling": "mean", "batch": 16, "layer_decay": 0.85},
+    "m3e-small": {"rate": 1e-4, "epochs": 2, "pooling": "mean", "max_length": 128},
 }
 DEFAULT, BEST, OURS = "transformers default", "transformers best", "regard"
 NAMES = (DEFAULT, BEST, "regard float32", OURS)
@@ -71,25 +72,26 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--model", choices=tuple(DATA), default="minilm-l6", help="checkpoint (default: minilm-l6)")
     parser.add_argument("--texts", type=int, default=0, help="train on this many texts; 0: on all (default)")
-    parser.add_argument("--epochs", type=int, default=0, help="default: 1, and 3 with --accuracy")
     parser.add_argument("--no-memory", action="store_true", help="leave out the child processes that measure memory")
     parser.add_argument("--accuracy", action="store_true", help="train to the end and measure on the test split")
     parser.add_argument(
         "--peer", choices=(DEFAULT, BEST, SHUFFLED), default=SHUFFLED, help=f"for --accuracy (default: {SHUFFLED})"
     )
-    parser.add_argument("--rate", type=float, help="learning rate (default: by checkpoint with --accuracy, else 2e-5)")
-    parser.add_argument(
-        "--pooling", choices=("first", "mean"), help="default: by checkpoint with --accuracy, else first"
-    )
-    parser.add_argument("--max-length", type=int, help="tokens of a text (default: by checkpoint, or 512)")
+    parser.add_argument("--epochs", type=int, help="this and the following: by checkpoint with --accuracy (default: 1)")
+    parser.add_argument("--rate", type=float, help="learning rate (default: 2e-5)")
+    parser.add_argument("--pooling", choices=("first", "mean"), help="default: first")
+    parser.add_argument("--max-length", type=int, help="tokens of a text (default: 512)")
+    parser.add_argument("--batch", type=int, help="texts of a batch (default: 32)")
+    parser.add_argument("--layer-decay", type=float, help="each layer's rate over that of the next (default: 1)")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on, with --accuracy (default: 3)")
     parser.add_argument("--runs", type=Path, default=Path("accuracy.jsonl"), help="finished runs of --accuracy")
     options = parser.parse_args()
-    options.epochs = options.epochs or (3 if options.accuracy else 1)
-    for key, value in (ACCURACY[options.model] if options.accuracy else SPEED).items():
+    for key, value in (SPEED | (ACCURACY[options.model] if options.accuracy else {})).items():
         setattr(options, key, getattr(options, key) or value)
+    if options.layer_decay != 1 and (options.peer == DEFAULT or not options.accuracy):
+        parser.error("The Trainer has no rates by layer. Leave --layer-decay out, or name another --peer.")
     if options.quick:
-        options.rounds, options.texts, options.seeds = 2, options.texts or 5 * BATCH, 1
+        options.rounds, options.texts, options.seeds = 2, options.texts or 5 * options.batch, 1
     return options
 
 
@@ -119,8 +121,9 @@ def _recipe(options: argparse.Namespace, *, precision: str = "auto", seed: int |
         ),
         model=ModelRecipe(name=str(common.checkpoint(options.model)), pooling=options.pooling),
         train=TrainRecipe(
-            epochs=options.epochs, batch_size=BATCH, learning_rate=options.rate, weight_decay=DECAY, warmup=WARMUP,
-            schedule="linear", clip=CLIP, precision=precision,
+            epochs=options.epochs, batch_size=options.batch, learning_rate=options.rate,
+            layer_decay=options.layer_decay, weight_decay=DECAY, warmup=WARMUP, schedule="linear", clip=CLIP,
+            precision=precision,
         ),
         seed=options.seed if seed is None else seed,
     )  # fmt: skip
@@ -210,9 +213,9 @@ def trainer(options: argparse.Namespace, examples: Any, seed: int) -> Contender:
     tokenizer, model = _hub_model(options, len(examples.names), seed)
     scratch = tempfile.TemporaryDirectory()
     settings = TrainingArguments(
-        scratch.name, num_train_epochs=options.epochs, per_device_train_batch_size=BATCH, learning_rate=options.rate,
-        weight_decay=DECAY, lr_scheduler_type="linear", warmup_steps=WARMUP, max_grad_norm=CLIP, seed=seed,
-        use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
+        scratch.name, num_train_epochs=options.epochs, per_device_train_batch_size=options.batch,
+        learning_rate=options.rate, weight_decay=DECAY, lr_scheduler_type="linear", warmup_steps=WARMUP,
+        max_grad_norm=CLIP, seed=seed, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
 
     def train() -> None:
@@ -235,9 +238,9 @@ def plain(options: argparse.Namespace, examples: Any, seed: int, *, short: bool,
     def train() -> None:
         rows = _tokenized(tokenizer, examples.texts, examples.labels, options.max_length)
         loader = torch.utils.data.DataLoader(
-            rows, batch_size=BATCH, collate_fn=DataCollatorWithPadding(tokenizer), **_order(rows, seed, by_length)
+            rows, options.batch, collate_fn=DataCollatorWithPadding(tokenizer), **_order(rows, options, seed, by_length)
         )
-        optimizer = torch.optim.AdamW(_groups(model), lr=options.rate, fused=True)
+        optimizer = torch.optim.AdamW(_groups(model, options), fused=True)
         steps = options.epochs * len(loader)
         rates = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
         model.train()
@@ -258,7 +261,7 @@ def _epochs(loader: Any, epochs: int) -> Iterator[Any]:
         yield from loader
 
 
-def _order(rows: list[dict[str, Any]], seed: int, by_length: bool) -> dict[str, Any]:
+def _order(rows: list[dict[str, Any]], options: argparse.Namespace, seed: int, by_length: bool) -> dict[str, Any]:
     import torch
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -266,15 +269,23 @@ def _order(rows: list[dict[str, Any]], seed: int, by_length: bool) -> dict[str, 
     if not by_length:
         return {"shuffle": True, "generator": generator}
     lengths = [len(row["input_ids"]) for row in rows]
-    return {"sampler": LengthGroupedSampler(BATCH, lengths=lengths, generator=generator)}
+    return {"sampler": LengthGroupedSampler(options.batch, lengths=lengths, generator=generator)}
 
 
-def _groups(model: Any) -> list[dict[str, Any]]:
-    """Matrices decay, biases and norms do not, as the Trainer has it."""
-    named = list(model.named_parameters())
+def _groups(model: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Matrices decay, biases and norms do not, as the Trainer has it; the head learns at the full rate."""
+    depths = {}
+    for name, _ in model.named_parameters():
+        layer = re.search(r"\.layer\.(\d+)\.", name)
+        depths[name] = 1 + int(layer.group(1)) if layer else 0 if "embeddings" in name else -1
+    top = 1 + max(depths.values())
+    found: dict[tuple[int, bool], list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        depth = top if depths[name] < 0 else depths[name]
+        found.setdefault((depth, parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": DECAY},
-        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+        {"params": ps, "weight_decay": DECAY * matrix, "lr": options.rate * options.layer_decay ** (top - depth)}
+        for (depth, matrix), ps in found.items()
     ]
 
 
@@ -288,8 +299,8 @@ def _predict(tokenizer: Any, model: Any, texts: Sequence[str], length: int) -> l
 
     model.eval()
     out: list[int] = []
-    for start in range(0, len(texts), BATCH):
-        part = list(texts[start : start + BATCH])
+    for start in range(0, len(texts), 32):
+        part = list(texts[start : start + 32])
         inputs = tokenizer(part, padding=True, truncation=True, max_length=length, return_tensors="pt")
         with torch.no_grad():
             out += model(**inputs).logits.argmax(-1).tolist()
@@ -305,7 +316,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     task = gather(options)
     tokens = count_tokens(options, task)
     common.say(f"{len(task.train.texts):,} texts, {tokens:,} tokens an epoch")
-    small = argparse.Namespace(**vars(options) | {"texts": 2 * BATCH, "epochs": 1})
+    small = argparse.Namespace(**vars(options) | {"texts": 2 * options.batch, "epochs": 1})
     warm = gather(small)
     for name in NAMES:
         make(name, small, task=warm)[0]()
@@ -340,9 +351,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What is the same for all, and which loop stands for transformers' default."""
     return {
-        "batch_size": BATCH, "learning_rate": options.rate, "pooling": options.pooling,
-        "max_length": options.max_length, "weight_decay": DECAY, "warmup": WARMUP, "clip": CLIP,
-        "schedule": "linear", "default_loop": "Trainer" if has_accelerate() else "plain loop",
+        "batch_size": options.batch, "learning_rate": options.rate, "layer_decay": options.layer_decay,
+        "pooling": options.pooling, "max_length": options.max_length, "weight_decay": DECAY, "warmup": WARMUP,
+        "clip": CLIP, "schedule": "linear", "default_loop": "Trainer" if has_accelerate() else "plain loop",
     }  # fmt: skip
 
 
@@ -362,7 +373,7 @@ def count_tokens(options: argparse.Namespace, task: Any) -> int:
 
 
 def _child(options: argparse.Namespace) -> list[str]:
-    texts = min(options.texts or 20 * BATCH, 20 * BATCH)
+    texts = min(options.texts or 20 * options.batch, 20 * options.batch)
     return ["--model", options.model, "--texts", str(texts), "--epochs", "1", "--seed", str(options.seed)]
 
 
@@ -421,7 +432,7 @@ def _key(options: argparse.Namespace, task: Any, name: str, seed: int) -> dict[s
     return {
         "contender": name, "seed": seed, "model": options.model, "data": DATA[options.model],
         "texts": len(task.train.texts), "epochs": options.epochs, "rate": options.rate, "pooling": options.pooling,
-        "max_length": options.max_length,
+        "max_length": options.max_length, "batch": options.batch, "layer_decay": options.layer_decay,
     }  # fmt: skip
 
 
