@@ -1,13 +1,12 @@
-"""Sequences of like length computed together, as padded blocks; and attention with dropout over them, for training.
+"""Attention with dropout for training: sequences of like length computed together, with a backward pass of its own.
 
 Fused kernels draw dropout noise that nobody can reproduce, or do not take it at all. Here the weights are explicit for
-one group of sequences at a time, and automatic differentiation sees one node for the whole batch instead of a dozen for
-each group, which on a CPU is most of the cost for short texts.
+one block of sequences at a time, and automatic differentiation sees one node for the whole batch instead of a dozen for
+each block, which on a CPU is most of the cost for short texts.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,19 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regard.batch import Packed
+from regard.model.blocks import Group, Padding, groups
 from regard.model.dropout import Noise, keep_mask
 
-
-@dataclass(frozen=True, slots=True)
-class Padding:
-    """How much of it the blocks may have; the figures below were measured on CPUs."""
-
-    step: int  # lengths are filled up to a multiple of this
-    cost: int  # one more block costs about as much as this many attention weights of padding, for each head
-    room: int = sys.maxsize  # most weights of a block, for each head, unless one sequence alone has more
-
-
-NONE = Padding(step=1, cost=0)  # a block is a run of one length
 # Explicit weights should stay in a processor's cache between the passes over them. In half precision a softmax over
 # rows that leave vector registers half empty is several times as slow, and oneDNN makes a kernel for every shape.
 EXPLICIT = Padding(step=1, cost=4096, room=65536)
@@ -37,134 +26,111 @@ EXPLICIT_HALF = Padding(step=32, cost=4096, room=65536)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Adjacent sequences computed as one padded block."""
+class _Rows:
+    """Where each head's row of a token stands in a group's (count, heads, longest) block, and back.
 
-    count: int
-    longest: int
-    start: int  # first token
-    tokens: int
-    gather: Tensor | None  # (count * longest,) tokens from start on; None where nothing is padded
-    scatter: Tensor | None  # (tokens,) places in the padded block
-    shown: Tensor | None  # (count, 1, longest, 1) 1 where a token is real, 0 where it is padding
-    bias: Tensor | None  # (count, 1, 1, longest) what to add to a score: 0, and minus infinity where a key is padding
+    One gather by these is half the cost of gathering tokens and transposing them; `all_` is for query, key and value in
+    one go: (tokens, 3, heads) on one side, (3, count, heads, longest) on the other.
+    """
 
-
-def filled(length: int, padding: Padding) -> int:
-    """The length at which a sequence is computed."""
-    return -(-length // padding.step) * padding.step
+    take: Tensor
+    put: Tensor
+    all_take: Tensor
+    all_put: Tensor
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept here serves training too
-def groups(lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype, padding: Padding) -> tuple[Group, ...]:
-    """Ascending lengths in padded blocks, greedily from the longest while padding costs less than another call."""
-    blocks: list[list[int]] = []
-    waste, longest = 0, 0
-    for length in reversed(lengths):
-        place = filled(length, padding)
-        waste += longest**2 - place**2
-        if not blocks or waste > padding.cost or (len(blocks[-1]) + 1) * longest**2 > padding.room:
-            blocks.append([])
-            waste, longest = 0, place
-        blocks[-1].insert(0, length)
-    out, start = [], 0
-    for block in reversed(blocks):
-        out.append(_group(block, filled(block[-1], padding), start, device, dtype))
-        start += sum(block)
-    return tuple(out)
+@lru_cache(maxsize=4)  # for the layers of a step
+@torch.inference_mode(False)
+def _plan(
+    lengths: tuple[int, ...], heads: int, device: torch.device, dtype: torch.dtype
+) -> tuple[tuple[Group, _Rows], ...]:
+    padding = EXPLICIT_HALF if dtype.itemsize == 2 else EXPLICIT
+    return tuple((g, _rows(g, heads, device)) for g in groups(lengths, device, dtype, padding))
 
 
-def _group(lengths: list[int], longest: int, start: int, device: torch.device, dtype: torch.dtype) -> Group:
-    count, tokens = len(lengths), sum(lengths)
-    if tokens == count * longest:
-        return Group(count, longest, start, tokens, None, None, None, None)
-    length = torch.tensor(lengths)[:, None]
-    column = torch.arange(longest)
-    inside = column < length
-    first = length.cumsum(0) - length
-    gather = (first + torch.minimum(column, length - 1)).flatten()
-    scatter = inside.flatten().nonzero().squeeze(1)
-    shown = inside.to(dtype)[:, None, :, None]
-    bias = torch.zeros(count, 1, 1, longest, dtype=dtype).masked_fill_(~inside[:, None, None], -torch.inf)
-    return Group(count, longest, start, tokens, *(t.to(device) for t in (gather, scatter, shown, bias)))
+def _rows(group: Group, heads: int, device: torch.device) -> _Rows:
+    every, head, part = (torch.arange(n, device=device) for n in (group.tokens, heads, 3))
+    token = (every if group.gather is None else group.gather).view(group.count, 1, group.longest)
+    place = every if group.scatter is None else group.scatter
+    sequence, position = place // group.longest, place % group.longest
+    take = token * heads + head[:, None]
+    all_take = (token * 3 + part[:, None, None, None]) * heads + head[:, None]
+    put = (sequence[:, None] * heads + head) * group.longest + position[:, None]
+    all_put = put[:, None] + part[:, None] * take.numel()
+    return _Rows(*(t.flatten().int() for t in (take, put, all_take, all_put)))
 
 
-def block(x: Tensor, group: Group) -> Tensor:
-    """(tokens, heads, d) -> (count, heads, longest, d): a block, its padding filled with copies of real tokens."""
+def _pick(x: Tensor, rows: Tensor, group: Group) -> Tensor:
+    """Rows (..., d) of the group's tokens, as (.. * count * heads, longest, d) blocks."""
     x = x[group.start : group.start + group.tokens]
-    if group.gather is not None:
-        x = x.index_select(0, group.gather)
-    return x.view(group.count, group.longest, *x.shape[1:]).transpose(1, 2)
+    return x.reshape(-1, x.shape[-1]).index_select(0, rows).view(-1, group.longest, x.shape[-1])
 
 
-def rows(x: Tensor, group: Group) -> Tensor:
-    """The group's tokens of a block, without its padding: (count, longest, ...) -> (tokens, ...)."""
-    x = x.flatten(0, 1)
-    return x if group.scatter is None else x.index_select(0, group.scatter)
+def _put(block: Tensor, rows: Tensor, out: Tensor, group: Group) -> None:
+    """Rows of a block, without its padding, into the group's tokens of `out`."""
+    target = out[group.start : group.start + group.tokens].view(-1, out.shape[-1])
+    torch.index_select(block.view(-1, out.shape[-1]), 0, rows, out=target)
 
 
-def _take(x: Tensor, group: Group) -> Tensor:
-    """(tokens, heads, d) -> (count * heads, longest, d), a block as batched products want it."""
-    return block(x, group).flatten(0, 1)
+def _joined(parts: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """(tokens, 3, heads, d): the joint projection that three are views of, or a copy where they are not."""
+    tokens, heads, width = parts[0].shape
+    size, first = heads * width, parts[0]
+    side_by_side = all(
+        part.stride() == (3 * size, width, 1)
+        and part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        and part.storage_offset() == first.storage_offset() + place * size
+        for place, part in enumerate(parts)
+    )
+    if side_by_side:
+        return first.as_strided((tokens, 3, heads, width), (3 * size, size, width, 1))
+    return torch.stack(parts, 1)
 
 
-def _put(found: Tensor, out: Tensor, group: Group) -> None:
-    """The inverse of `_take`, into the group's tokens of `out`; what stands on padding is left behind."""
-    heads = out.shape[1]
-    x = found.view(group.count, heads, group.longest, -1).transpose(1, 2)
-    target = out[group.start : group.start + group.tokens]
-    if group.scatter is None:
-        target.view(x.shape).copy_(x)
-    else:
-        target.copy_(rows(x, group))
-
-
-def _kept(group: Group, noise: Noise, dtype: torch.dtype) -> Tensor:
-    """1 where a weight of a block is kept, 0 where it is dropped: (count * heads, longest, longest)."""
-    keys = _take(noise.keys.unsqueeze(-1), group).squeeze(-1)
-    return keep_mask(keys, group.longest, noise.probability, dtype)
-
-
-def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:
+def _product(a: Tensor, b: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """factor a b, for each matrix of a batch, in one pass."""
-    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=factor)
+    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=factor, out=out)
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: tuple[Group, ...], scale: float, noise: Noise | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, packed: Packed, scale: float, noise: Noise | None
     ) -> Tensor:
+        plan = _plan(packed.lengths, query.shape[1], query.device, query.dtype)
+        joint = _joined((query, key, value))
         mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         gain = 1.0 if noise is None else 1 / (1 - noise.probability)
         blocks: list[Tensor] = []
         with torch.autocast(query.device.type, enabled=False):
-            for group in plan:
-                q, k, v = (_take(t, group) for t in (query, key, value))
+            for group, rows in plan:
+                qkv = _pick(joint, rows.all_take, group)
+                q, k, v = qkv.chunk(3)
                 score = _product(q, k.transpose(1, 2), scale)
                 if group.bias is not None:
                     score.view(group.count, -1, group.longest, group.longest).add_(group.bias)
                 weight = dropped = torch.softmax(score, -1)
                 kept = []
                 if noise is not None:
-                    kept = [_kept(group, noise, weight.dtype)]
+                    keys = _pick(noise.keys.unsqueeze(-1), rows.take, group).squeeze(-1)
+                    kept = [keep_mask(keys, group.longest, noise.probability, weight.dtype)]
                     dropped = weight * kept[0]
-                _put(_product(dropped, v, gain), mixed, group)
-                blocks += [q, k, v, weight, *kept]
+                _put(_product(dropped, v, gain), rows.put, mixed, group)
+                blocks += [qkv, weight, *kept]
         ctx.save_for_backward(*blocks)
-        ctx.plan, ctx.scale, ctx.gain, ctx.shape = plan, scale, gain, query.shape
+        ctx.plan, ctx.scale, ctx.gain = plan, scale, gain
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         # One buffer, laid out like the joint projection of query, key and value, which then takes it without a copy.
-        joint = gradient.new_empty(ctx.shape[0], 3, *ctx.shape[1:])
+        joint = gradient.new_empty(gradient.shape[0], 3, *gradient.shape[1:])
         each = len(ctx.saved_tensors) // len(ctx.plan)
-        for place, group in enumerate(ctx.plan):
-            q, k, v, weight, *kept = ctx.saved_tensors[place * each : (place + 1) * each]
-            d_mixed = _take(gradient, group)
+        for place, (group, rows) in enumerate(ctx.plan):
+            qkv, weight, *kept = ctx.saved_tensors[place * each : (place + 1) * each]
+            q, k, v = qkv.chunk(3)
+            d_mixed = _pick(gradient, rows.take, group)
             if group.shown is not None:  # what stands on padding reaches no result, so it has no gradient
                 d_mixed.view(group.count, -1, *d_mixed.shape[1:]).mul_(group.shown)
             d_weight = _product(d_mixed, v.transpose(1, 2), ctx.gain)
@@ -173,9 +139,16 @@ class _Attend(torch.autograd.Function):
                 d_weight, dropped = d_weight.mul_(kept[0]), weight * kept[0]
             # The softmax's Jacobian: dS = W * (dW - sum_j dW_j W_j)
             d_score = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
-            _put(_product(d_score, k, ctx.scale), joint[:, 0], group)
-            _put(_product(d_score.transpose(1, 2), q, ctx.scale), joint[:, 1], group)
-            _put(_product(dropped.transpose(1, 2), d_mixed, ctx.gain), joint[:, 2], group)
+            found = torch.empty_like(qkv)
+            for out, left, right, factor in zip(
+                found.chunk(3),
+                (d_score, d_score.transpose(1, 2), dropped.transpose(1, 2)),
+                (k, q, d_mixed),
+                (ctx.scale, ctx.scale, ctx.gain),
+                strict=True,
+            ):
+                _product(left, right, factor, out=out)
+            _put(found, rows.all_put, joint, group)
         return *joint.unbind(1), None, None, None
 
 
@@ -183,6 +156,4 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, *, packed: Packed, scale: float, noise: Noise | None, lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attention within each sequence, group by group; the log-sum-exp is not on offer."""
-    padding = EXPLICIT_HALF if query.dtype.itemsize == 2 else EXPLICIT
-    plan = groups(packed.lengths, query.device, query.dtype, padding)
-    return _Attend.apply(query, key, value, plan, scale, noise), None
+    return _Attend.apply(query, key, value, packed, scale, noise), None

@@ -19,6 +19,7 @@ from torch import Tensor
 from regard.batch import Packed
 from regard.errors import Problem
 from regard.model import attention, grouped
+from regard.model.blocks import NONE, Padding, block, groups, rows
 from regard.model.dropout import Noise
 
 Mixed = tuple[Tensor, Tensor | None]
@@ -45,7 +46,7 @@ class Kernel:
 
 # On a CPU the tail of a row of scores that fills no vector register is computed number by number, which in bfloat16
 # takes longer than padding does, and a mask costs nothing; in float32 the two are even (all measured).
-FUSED = grouped.Padding(step=16, cost=1024)
+FUSED = Padding(step=16, cost=1024)
 
 
 def sdpa(
@@ -53,15 +54,15 @@ def sdpa(
 ) -> Mixed:
     """PyTorch's fused kernel, once for each group of sequences of like length."""
     mixed, denominators = [], []
-    padding = FUSED if _is_half(query) and not query.is_cuda else grouped.NONE
-    for group in grouped.groups(packed.lengths, query.device, query.dtype, padding):
-        q, k, v = (grouped.block(t, group) for t in (query, key, value))
+    padding = FUSED if _is_half(query) and not query.is_cuda else NONE
+    for group in groups(packed.lengths, query.device, query.dtype, padding):
+        q, k, v = (block(t, group) for t in (query, key, value))
         if lse:
             out, denominator = _with_lse(q, k, v, group.bias, scale)
-            denominators.append(grouped.rows(denominator.transpose(1, 2), group))
+            denominators.append(rows(denominator.transpose(1, 2), group))
         else:
             out = F.scaled_dot_product_attention(q, k, v, group.bias, scale=scale)
-        mixed.append(grouped.rows(out.transpose(1, 2), group))
+        mixed.append(rows(out.transpose(1, 2), group))
     return torch.cat(mixed), torch.cat(denominators) if lse else None
 
 
