@@ -40,7 +40,7 @@ DECAY, WARMUP, CLIP = 0.01, 0.1, 1.0
 SPEED = {"rate": 2e-5, "pooling": "first", "max_length": 512, "batch": 32, "layer_decay": 1.0, "epochs": 1}
 ACCURACY = {
     "minilm-l6": {"rate": 1e-4, "epochs": 3},
-    "gte-small": {"rate": 2e-4, "epochs": 3, "pooling": "mean", "batch": 16, "layer_decay": 0.85},
+    "gte-small": {"rate": 2e-4, "epochs": 3, "pooling": "mean", "layer_decay": 0.85},
     "m3e-small": {"rate": 1e-4, "epochs": 2, "pooling": "mean", "max_length": 128},
 }
 DEFAULT, BEST, OURS = "transformers default", "transformers best", "regard"

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from regard.model.linear import ACTIVATIONS, ROWS, Linear, chain, linear
+from regard.model.linear import ACTIVATIONS, FEW, ROWS, Linear, chain, linear
 
 TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 2**-6}
 
@@ -56,7 +56,7 @@ def test_autocast_decides_the_precision(grad):
 
 
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
-@pytest.mark.parametrize("tokens", [1, 37, ROWS, ROWS + 1])
+@pytest.mark.parametrize("tokens", [1, 37, ROWS, ROWS + 1, FEW, FEW + 1])
 def test_training_in_lower_precision_has_the_gradients_of_the_formula(activation, tokens):
     first, second = Linear(48, 70, activation), Linear(70, 33)
     parameters = [*first.parameters(), *second.parameters()]

@@ -30,8 +30,9 @@ _SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # What oneDNN computes in the same pass as the product, by its own names.
 _FUSED = {None: ("none", ""), "gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
 # oneDNN makes a kernel for every shape that it meets, which takes longer than the product itself: packed batches, each
-# of another number of tokens, are filled up so that shapes recur.
-ROWS = 64
+# of another number of tokens, are filled up so that shapes recur: to a multiple of the first, and, where there are no
+# more rows than the second says and filling up would cost as much as it saves, of the third.
+ROWS, FEW, FEW_ROWS = 64, 256, 16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None = None) -> Tensor:
@@ -127,8 +128,8 @@ class _Chain(torch.autograd.Function):
 
 
 def _filled(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """The rows in a precision, and rows of zeros up to a multiple of ROWS, which add nothing to any gradient."""
-    missing = -len(x) % ROWS
+    """The rows in a precision, and rows of zeros up to a multiple, which add nothing to any gradient."""
+    missing = -len(x) % (ROWS if len(x) > FEW else FEW_ROWS)
     if not missing:
         return x.to(dtype).contiguous()
     rows = x.new_empty(len(x) + missing, x.shape[1], dtype=dtype)
