@@ -89,7 +89,7 @@ def _options() -> argparse.Namespace:
     for key, value in (SPEED | (ACCURACY[options.model] if options.accuracy else {})).items():
         setattr(options, key, getattr(options, key) or value)
     if options.layer_decay != 1 and (options.peer == DEFAULT or not options.accuracy):
-        parser.error("The Trainer has no rates by layer. Leave --layer-decay out, or name another --peer.")
+        parser.error("The Trainer has no rates by layer. Set --layer-decay 1, or name another --peer with --accuracy.")
     if options.quick:
         options.rounds, options.texts, options.seeds = 2, options.texts or 5 * options.batch, 1
     return options
@@ -374,7 +374,9 @@ def count_tokens(options: argparse.Namespace, task: Any) -> int:
 
 def _child(options: argparse.Namespace) -> list[str]:
     texts = min(options.texts or 20 * options.batch, 20 * options.batch)
-    return ["--model", options.model, "--texts", str(texts), "--epochs", "1", "--seed", str(options.seed)]
+    given = ("model", "seed", "batch", "rate", "pooling", "max_length")
+    settings = [word for key in given for word in (f"--{key.replace('_', '-')}", str(getattr(options, key)))]
+    return [*settings, "--texts", str(texts), "--epochs", "1"]
 
 
 def render(report: dict[str, Any]) -> str:

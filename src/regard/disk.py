@@ -27,7 +27,7 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         if refusal := _refusal(error):
             raise Problem(
                 f"{path} cannot be written: {refusal.strerror}. Free some space or check the folder's permissions, and "
-                "call again; what was there before is unharmed."
+                "call again; the file that was there before is unharmed."
             ) from error
         raise
 

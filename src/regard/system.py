@@ -193,7 +193,8 @@ class System:
     def batches(self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None]) -> Any:
         """Runs encodings in batches of like length; yields (encodings, rows) with a row for each."""
         ordered = sorted(encodings, key=lambda e: len(e.ids))
-        if self.model.training:  # a walk through all modules, which for one short text takes as long as a layer
+        # A walk through all modules takes, for one short text, as long as a layer.
+        if any(part.training for part in (self.model, *self.model.children())):
             self.model.eval()
         for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
             packed: Packed = pack(ordered[span]).to(self.device)

@@ -81,6 +81,32 @@ def test_the_module_follows_the_generator_and_drops_the_gradient_too():
     assert torch.equal(torch.autograd.grad(first.sum(), x)[0], first.detach())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_onto_a_stream_is_dropout_and_a_sum(dtype):
+    part = Dropout(0.3)
+    x, stream, direction = torch.randn(50, 40).to(dtype), torch.randn(50, 40), torch.randn(50, 40)
+    found = []
+    for onto in (True, False):
+        torch.manual_seed(3)
+        inputs = [t.clone().requires_grad_() for t in (x, stream)]
+        y = part(inputs[0], onto=inputs[1]) if onto else inputs[1] + part(inputs[0])
+        found.append([y, *torch.autograd.grad((y * direction).sum(), inputs)])
+    for ours, law in zip(*found, strict=True):
+        assert ours.dtype == law.dtype
+        torch.testing.assert_close(ours, law, atol=1e-6 if dtype == torch.float32 else 2**-6, rtol=2**-7)
+
+
+def test_dropout_onto_a_stream_has_a_second_derivative():
+    part, stream = Dropout(0.3), torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(3)
+    y = part(stream**2, onto=stream)
+    kept = (y - stream).detach() / stream.detach() ** 2  # 0, or 1 / (1 - p)
+    (first,) = torch.autograd.grad(y.square().sum(), stream, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), stream)
+    x = stream.detach()
+    torch.testing.assert_close(second, 2 * (1 + 2 * kept * x) ** 2 + 4 * kept * (x + kept * x**2))
+
+
 @pytest.mark.parametrize("name", ["grouped", "reference"])
 def test_the_mean_over_noise_is_attention_without_noise(name, draw_encodings):
     packed = pack(draw_encodings([4, 9]))

@@ -228,11 +228,14 @@ def test_lower_layers_learn_more_slowly():
         assert rate == pytest.approx(share), name
 
 
-def test_frozen_parameters_stay():
-    model = draw_model(sparse=False)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_frozen_parameters_stay(sparse):
+    model = draw_model(sparse=sparse)
     model.encoder.embeddings.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
-    train(model, draw_optimizer(model), 3, np.random.default_rng(0))
+    optimizer = draw_optimizer(model)
+    train(model, optimizer, 3, np.random.default_rng(0))
+    optimizer.flush()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]) == ("embeddings" in name), name
 

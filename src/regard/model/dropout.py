@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # Odd constants with well-spread bits: two multipliers of a 32-bit mixer and the golden ratio, as signed integers.
 _FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B - 2**32, 0x9E3779B1 - 2**32
@@ -75,7 +74,6 @@ class _Add(torch.autograd.Function):
         return torch.add(onto, x * mask, alpha=gain)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (mask,) = ctx.saved_tensors
         return gradient, gradient.to(mask.dtype).mul(mask).mul_(ctx.gain), None, None

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regard.batch import Packed
-from regard.model.blocks import Group, Padding, groups
 from regard.model.dropout import Noise, keep_mask
+from regard.model.groups import Group, Padding, groups
 
 # Explicit weights should stay in a processor's cache between the passes over them. In half precision a softmax over
 # rows that leave vector registers half empty is several times as slow, and oneDNN makes a kernel for every shape.
@@ -101,7 +101,7 @@ class _Attend(torch.autograd.Function):
         joint = _joined((query, key, value))
         mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         gain = 1.0 if noise is None else 1 / (1 - noise.probability)
-        blocks: list[Tensor] = []
+        saved: list[Tensor] = []
         with torch.autocast(query.device.type, enabled=False):
             for group, rows in plan:
                 qkv = _pick(joint, rows.all_take, group)
@@ -116,15 +116,14 @@ class _Attend(torch.autograd.Function):
                     kept = [keep_mask(keys, group.longest, noise.probability, weight.dtype)]
                     dropped = weight * kept[0]
                 _put(_product(dropped, v, gain), rows.put, mixed, group)
-                blocks += [qkv, weight, *kept]
-        ctx.save_for_backward(*blocks)
+                saved += [qkv, weight, *kept]
+        ctx.save_for_backward(*saved)
         ctx.plan, ctx.scale, ctx.gain = plan, scale, gain
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # One buffer, laid out like the joint projection of query, key and value, which then takes it without a copy.
         joint = gradient.new_empty(gradient.shape[0], 3, *gradient.shape[1:])
         each = len(ctx.saved_tensors) // len(ctx.plan)
         for place, (group, rows) in enumerate(ctx.plan):

@@ -19,8 +19,8 @@ from torch import Tensor
 from regard.batch import Packed
 from regard.errors import Problem
 from regard.model import attention, grouped
-from regard.model.blocks import NONE, Padding, block, groups, rows
 from regard.model.dropout import Noise
+from regard.model.groups import NONE, Padding, groups, padded, unpadded
 
 Mixed = tuple[Tensor, Tensor | None]
 
@@ -56,13 +56,13 @@ def sdpa(
     mixed, denominators = [], []
     padding = FUSED if _is_half(query) and not query.is_cuda else NONE
     for group in groups(packed.lengths, query.device, query.dtype, padding):
-        q, k, v = (block(t, group) for t in (query, key, value))
+        q, k, v = (padded(t, group) for t in (query, key, value))
         if lse:
             out, denominator = _with_lse(q, k, v, group.bias, scale)
-            denominators.append(rows(denominator.transpose(1, 2), group))
+            denominators.append(unpadded(denominator.transpose(1, 2), group))
         else:
             out = F.scaled_dot_product_attention(q, k, v, group.bias, scale=scale)
-        mixed.append(rows(out.transpose(1, 2), group))
+        mixed.append(unpadded(out.transpose(1, 2), group))
     return torch.cat(mixed), torch.cat(denominators) if lse else None
 
 

@@ -30,7 +30,6 @@ class RowAdamW:
         self.table, self.weight_decay, self.rate = table, weight_decay, rate
         self.first, self.second = torch.zeros_like(table), torch.zeros_like(table)
         self.last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
-        self.touched = torch.zeros(len(table), dtype=torch.bool, device=table.device)
         # For each step s: the decay D(s, now), the sum over the steps since, and the same sum with each step's epsilon
         # as a further factor; a step more appends an entry.
         self.decay = torch.ones(1, dtype=torch.float64)
@@ -66,10 +65,11 @@ class RowAdamW:
     def flush(self) -> None:
         """Brings the whole table up to date, before something else reads it."""
         # Most of a vocabulary is never touched: it has no moments, and only decays.
-        decay = self.decay[self.last.cpu()].to(self.table.device, self.table.dtype).masked_fill_(self.touched, 1.0)
+        touched = self.second.any(1)
+        decay = self.decay[self.last.cpu()].to(self.table.device, self.table.dtype).masked_fill_(touched, 1.0)
         self.table.mul_(decay.unsqueeze(1))
-        self.last[~self.touched] = self.steps
-        for rows in self.touched.nonzero().squeeze(1).split(8192):
+        self.last[~touched] = self.steps
+        for rows in touched.nonzero().squeeze(1).split(8192):
             self.catch_up(rows)
 
     @torch.no_grad()
@@ -87,7 +87,7 @@ class RowAdamW:
             v = self.second[rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
             denominator = v.sqrt().add_(EPSILON * math.sqrt(1 - beta2**step))
             self.table[rows] = (self.table[rows] * shrink).addcdiv_(m, denominator, value=-unit)
-            self.first[rows], self.second[rows], self.last[rows], self.touched[rows] = m, v, step, True
+            self.first[rows], self.second[rows], self.last[rows] = m, v, step
         gaps, one = torch.arange(step, 0, -1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         pull = unit * (beta1 / math.sqrt(beta2)) ** gaps
         lean = unit * EPSILON * math.sqrt(1 - beta2**step) * (beta1 / beta2) ** gaps
@@ -97,7 +97,7 @@ class RowAdamW:
 
     def state(self) -> dict[str, Tensor]:
         """Everything but the table itself."""
-        return {name: getattr(self, name) for name in ("first", "second", "last", "touched", "decay", "pull", "lean")}
+        return {name: getattr(self, name) for name in ("first", "second", "last", "decay", "pull", "lean")}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Takes up a saved state."""
@@ -120,9 +120,11 @@ class Optimizer:
         for name, parameter in model.named_parameters():
             rate = layer_decay ** (max(depths.values()) - depths[name])
             decay = weight_decay if parameter.ndim > 1 else 0.0
+            if not parameter.requires_grad:
+                continue
             if sparse is not None and parameter is sparse.word:
                 self.rows = RowAdamW(parameter, weight_decay=decay, rate=rate)
-            elif parameter.requires_grad:
+            else:
                 groups.setdefault((rate, decay), []).append(parameter)
         self.rates = [rate for rate, _ in groups]
         self.dense = torch.optim.AdamW(

@@ -1,4 +1,4 @@
-"""Sequences of like length, computed together as padded blocks: the only place where anything is padded."""
+"""Sequences of like length, computed together as padded blocks: the only place where sequences are padded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """How much of it the blocks may have; the figures below were measured on CPUs."""
+    """How much of it the blocks may have; which figures are best is a matter of the kernel."""
 
     step: int  # lengths are filled up to a multiple of this
     cost: int  # one more block costs about as much as this many attention weights of padding, for each head
@@ -45,19 +45,19 @@ def filled(length: int, padding: Padding) -> int:
 @torch.inference_mode(False)  # what is kept here serves training too
 def groups(lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype, padding: Padding) -> tuple[Group, ...]:
     """Ascending lengths in padded blocks, greedily from the longest while padding costs less than another call."""
-    blocks: list[list[int]] = []
+    found: list[list[int]] = []
     waste, longest = 0, 0
     for length in reversed(lengths):
         place = filled(length, padding)
         waste += longest**2 - place**2
-        if not blocks or waste > padding.cost or (len(blocks[-1]) + 1) * longest**2 > padding.room:
-            blocks.append([])
+        if not found or waste > padding.cost or (len(found[-1]) + 1) * longest**2 > padding.room:
+            found.append([])
             waste, longest = 0, place
-        blocks[-1].insert(0, length)
+        found[-1].insert(0, length)
     out, start = [], 0
-    for block in reversed(blocks):
-        out.append(_group(block, filled(block[-1], padding), start, device, dtype))
-        start += sum(block)
+    for own in reversed(found):
+        out.append(_group(own, filled(own[-1], padding), start, device, dtype))
+        start += sum(own)
     return tuple(out)
 
 
@@ -76,7 +76,7 @@ def _group(lengths: list[int], longest: int, start: int, device: torch.device, d
     return Group(count, longest, start, tokens, *(t.to(device) for t in (gather, scatter, shown, bias)))
 
 
-def block(x: Tensor, group: Group) -> Tensor:
+def padded(x: Tensor, group: Group) -> Tensor:
     """(tokens, heads, d) -> (count, heads, longest, d): a block, its padding filled with copies of real tokens."""
     x = x[group.start : group.start + group.tokens]
     if group.gather is not None:
@@ -84,7 +84,7 @@ def block(x: Tensor, group: Group) -> Tensor:
     return x.view(group.count, group.longest, *x.shape[1:]).transpose(1, 2)
 
 
-def rows(x: Tensor, group: Group) -> Tensor:
+def unpadded(x: Tensor, group: Group) -> Tensor:
     """The group's tokens of a block, without its padding: (count, longest, ...) -> (tokens, ...)."""
     x = x.flatten(0, 1)
     return x if group.scatter is None else x.index_select(0, group.scatter)
