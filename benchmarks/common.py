@@ -164,10 +164,17 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> di
 
 @contextlib.contextmanager
 def _watching_others() -> Iterator[None]:
-    began, machine_began, own_began = time.perf_counter(), _machine_seconds(), time.process_time()
+    began, machine_began, own_began = time.perf_counter(), _machine_seconds(), _own_seconds()
     yield
-    everyone, own = _machine_seconds() - machine_began, time.process_time() - own_began
+    everyone, own = _machine_seconds() - machine_began, _own_seconds() - own_began
     _OTHERS.append(max(0.0, everyone - own) / (time.perf_counter() - began) / (os.cpu_count() or 1))
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process and of the children that it has waited for."""
+    return sum(
+        u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def _machine_seconds() -> float:
@@ -205,21 +212,24 @@ def ratios(peer: Sequence[float], own: Sequence[float]) -> dict[str, float]:
     return spread([theirs / mine for theirs, mine in zip(peer, own, strict=True)])
 
 
-def probe(script: str, contender: str, options: Iterable[str]) -> float | None:
-    """Peak memory in MiB of a child process that does only this contender's job; None where the child fails."""
+def probe(script: str, contender: str, options: Iterable[str]) -> dict[str, float]:
+    """What a child process that does only this contender's job says: its peak MiB, and what `tell_probe` was given.
+
+    A child that fails ends the benchmark with its error.
+    """
     command = [sys.executable, script, "--probe", contender, *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     found = [line.removeprefix(PROBE_MARK) for line in done.stdout.splitlines() if line.startswith(PROBE_MARK)]
     if done.returncode or not found:
-        say(f"  no memory figure for {contender}:\n{done.stderr.strip()[-2000:]}")
-        return None
-    say(f"  peak memory of {contender}: {float(found[-1]):,.0f} MiB")
-    return float(found[-1])
+        raise SystemExit(f"{contender} failed in a process of its own:\n{done.stderr.strip()[-2000:]}")
+    said: dict[str, float] = json.loads(found[-1])
+    say(f"  peak memory of {contender}: {said['peak_mib']:,.0f} MiB")
+    return said
 
 
-def say_peak() -> None:
-    """In a child process: prints its peak memory for `probe`."""
-    print(f"{PROBE_MARK}{_peak():.1f}")
+def tell_probe(**figures: float) -> None:
+    """In a child process: prints these figures and its peak memory for `probe`."""
+    print(PROBE_MARK + json.dumps(figures | {"peak_mib": _peak()}))
 
 
 def _peak() -> float:

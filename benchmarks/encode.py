@@ -46,7 +46,7 @@ def main() -> None:
     common.settle(torch=options.probe not in ONNX)
     if options.probe:
         make(options.probe, options.model, options.scratch, options.batch)(mix(options))
-        common.say_peak()
+        common.tell_probe()
         return
     with tempfile.TemporaryDirectory() as scratch:
         report = measure(options, Path(scratch))
@@ -311,7 +311,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     }  # fmt: skip
     if not options.no_memory:
         for name, row in report["mix"].items():
-            row["peak_memory_mib"] = common.probe(__file__, name, _child(options, scratch))
+            row["peak_memory_mib"] = common.probe(__file__, name, _child(options, scratch))["peak_mib"]
     common.say("one text at a time")
     report["one_text"] = latency(contenders, short(texts, folder, 50), options.rounds)
     common.say("the residual stream")

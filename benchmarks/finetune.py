@@ -10,7 +10,8 @@ first token through the pooler. Tokenization counts; loading the checkpoint and 
     regard float32          like for like in precision
     regard                  precision auto: bfloat16 where the processor has it
 
-With --texts the epoch is over that many texts and the seconds of a whole one are extrapolated in proportion.
+Each turn is a process of its own, as users run one library and not two, which first trains on two batches that do not
+count. With --texts the epoch is over that many texts and the seconds of a whole one are extrapolated in proportion.
 
 With --accuracy Regard and one of transformers' loops (--peer) are trained to the end instead, on several seeds, with
 settings that suit the checkpoint (chosen on its validation split), and measured on the test split; results are appended
@@ -54,8 +55,7 @@ def main() -> None:
     options = _options()
     common.settle()
     if options.probe:
-        make(options.probe, options)[0]()
-        common.say_peak()
+        common.tell_probe(seconds=alone(options))
         return
     if options.accuracy:
         report = accuracy(options)
@@ -72,7 +72,6 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--model", choices=tuple(DATA), default="minilm-l6", help="checkpoint (default: minilm-l6)")
     parser.add_argument("--texts", type=int, default=0, help="train on this many texts; 0: on all (default)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the child processes that measure memory")
     parser.add_argument("--accuracy", action="store_true", help="train to the end and measure on the test split")
     parser.add_argument(
         "--peer", choices=(DEFAULT, BEST, SHUFFLED), default=SHUFFLED, help=f"for --accuracy (default: {SHUFFLED})"
@@ -316,16 +315,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     task = gather(options)
     tokens = count_tokens(options, task)
     common.say(f"{len(task.train.texts):,} texts, {tokens:,} tokens an epoch")
-    small = argparse.Namespace(**vars(options) | {"texts": 2 * options.batch, "epochs": 1})
-    warm = gather(small)
-    for name in NAMES:
-        make(name, small, task=warm)[0]()
+    peaks: dict[str, list[float]] = {name: [] for name in NAMES}
 
     def turn(name: str) -> float:
-        train, _ = make(name, options, task=task)
-        began = time.perf_counter()
-        train()
-        return time.perf_counter() - began
+        found = common.probe(__file__, name, _child(options))
+        peaks[name].append(found["peak_mib"])
+        return found["seconds"]
 
     seconds = common.take_turns({name: lambda name=name: turn(name) for name in NAMES}, options.rounds)
     whole = whole_epoch(options)
@@ -337,9 +332,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "seconds_per_epoch": common.spread([s * factor for s in took]),
             "tokens_per_second": common.spread([options.epochs * tokens / s for s in took]),
             **{f"times_{peer.replace(' ', '_')}": common.ratios(seconds[peer], took) for peer in (DEFAULT, BEST)},
+            "peak_memory_mib": max(peaks[name]),
         }
-        if not options.no_memory:
-            results[name]["peak_memory_mib"] = common.probe(__file__, name, _child(options))
     place["others_used"] = common.others_used()
     return {
         "benchmark": "finetune", "machine": place, "model": options.model, "data": DATA[options.model],
@@ -372,11 +366,19 @@ def count_tokens(options: argparse.Namespace, task: Any) -> int:
     )
 
 
+def alone(options: argparse.Namespace) -> float:
+    """In a child process: the seconds of one contender's epochs."""
+    small = argparse.Namespace(**vars(options) | {"texts": 2 * options.batch, "epochs": 1})
+    make(options.probe, small)[0]()
+    train, _ = make(options.probe, options)
+    began = time.perf_counter()
+    train()
+    return time.perf_counter() - began
+
+
 def _child(options: argparse.Namespace) -> list[str]:
-    texts = min(options.texts or 20 * options.batch, 20 * options.batch)
-    given = ("model", "seed", "batch", "rate", "pooling", "max_length")
-    settings = [word for key in given for word in (f"--{key.replace('_', '-')}", str(getattr(options, key)))]
-    return [*settings, "--texts", str(texts), "--epochs", "1"]
+    given = ("model", "seed", "texts", "epochs", "batch", "rate", "pooling", "max_length")
+    return [word for key in given for word in (f"--{key.replace('_', '-')}", str(getattr(options, key)))]
 
 
 def render(report: dict[str, Any]) -> str:
@@ -396,7 +398,7 @@ def render(report: dict[str, Any]) -> str:
             common.figure(row["tokens_per_second"]),
             common.figure(row["times_transformers_default"], ".2f"),
             common.figure(row["times_transformers_best"], ".2f"),
-            f"{row['peak_memory_mib']:,.0f}" if row.get("peak_memory_mib") else "-",
+            f"{row['peak_memory_mib']:,.0f}",
         ]
         for name, row in report["results"].items()
     ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# Odd constants with well-spread bits: two multipliers of a 32-bit mixer and the golden ratio, as signed integers.
-_FIRST, _SECOND, _GOLDEN = 0x7FEB352D, 0x846CA68B - 2**32, 0x9E3779B1 - 2**32
+# Odd constants with well-spread bits: two multipliers of a 32-bit mixer and the golden ratio, as signed integers; the
+# distance of two columns is the golden ratio after the first multiplication.
+_FIRST, _SECOND, _STEP = 0x7FEB352D, 0x846CA68B - 2**32, 0x9E3779B1 - 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,20 @@ def keep_mask(keys: Tensor, width: int, probability: float, dtype: torch.dtype =
     Each 32-bit word, mixed by multiplication, xor-shift and multiplication, decides two columns, so p is met to
     1/65536. A mask of fewer columns is a prefix of a wider one: kernels of different layouts agree to the bit.
     """
-    columns = torch.arange((width + 1) // 2, dtype=torch.int32, device=keys.device) * _GOLDEN
-    mixed = keys.unsqueeze(-1) ^ columns
-    mixed *= _FIRST
-    mixed ^= (mixed >> 16).bitwise_and_(0xFFFF)
+    mixed = (keys * _FIRST).unsqueeze(-1) + _columns(width, keys.device)
+    mixed ^= mixed >> 16  # the shift keeps the sign, which costs one bit of 32 and saves a pass
     mixed *= _SECOND
     words = mixed.view(torch.int16)[..., :width]
     # Written in the precision it is needed in, for on a CPU a boolean mask costs several times as much to make and use.
     return torch.ge(
         words, round(probability * 65536) - 32768, out=torch.empty(words.shape, dtype=dtype, device=keys.device)
     )
+
+
+@lru_cache(maxsize=1024)
+@torch.inference_mode(False)
+def _columns(width: int, device: torch.device) -> Tensor:
+    return torch.arange((width + 1) // 2, dtype=torch.int32, device=device) * _STEP
 
 
 def scaled_mask(keys: Tensor, width: int, probability: float, dtype: torch.dtype) -> Tensor:

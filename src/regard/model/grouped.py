@@ -89,7 +89,13 @@ def _joined(parts: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
 def _product(a: Tensor, b: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """factor a b, for each matrix of a batch, in one pass."""
-    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=factor, out=out)
+    return torch.baddbmm(_nothing(a.device, a.dtype), a, b, beta=0, alpha=factor, out=out)
+
+
+@lru_cache
+@torch.inference_mode(False)
+def _nothing(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.empty(1, 1, 1, device=device, dtype=dtype)
 
 
 class _Attend(torch.autograd.Function):
