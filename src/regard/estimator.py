@@ -151,7 +151,7 @@ class Classifier(_Estimator):
         return self._classes
 
     def _learn_labels(self, labels: Sequence[Any]) -> tuple[tuple[str, ...], list[Any]]:
-        self._indicator = np.ndim(labels) == 2 if isinstance(labels, np.ndarray) else False
+        self._indicator = isinstance(labels, np.ndarray) and labels.ndim == 2
         rows = [np.flatnonzero(row).tolist() for row in labels] if self._indicator else list(labels)
         several = isinstance(rows[0], (list, tuple, set))
         self._task = "multilabel" if several else "classify"
@@ -220,7 +220,7 @@ def _columns(texts: Texts) -> tuple[list[str], list[str] | None]:
         return [str(row) for row in rows], None
     if single or any(len(row) != 2 for row in rows):
         raise Problem("Give strings, or (text, pair) tuples, for all rows alike.")
-    bad = next((part for row in rows for part in row if not isinstance(part, str)), "")
-    if bad != "":
-        raise Problem(f"A pair holds {bad!r}, which is no text. Give two strings in each pair.")
+    for part in (part for row in rows for part in row):
+        if not isinstance(part, str):
+            raise Problem(f"A pair holds {part!r}, which is no text. Give two strings in each pair.")
     return [first for first, _ in rows], [second for _, second in rows]
