@@ -6,7 +6,6 @@ run that was killed goes on to the same bits.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -26,14 +25,13 @@ from regard.data.task import Task, gather, labels_of
 from regard.errors import Problem
 from regard.eval.results import Result, check_metric, evaluation, finish
 from regard.recipe import Recipe
-from regard.system import Card, System, build, default_pooling, open_folder, read_card
+from regard.system import Card, System, build, default_pooling, open_folder, read_card, warn_of_cuts
 from regard.train import state as states
 from regard.train.journal import Journal
 from regard.train.loop import Outside, Plan, Progress, fit
 from regard.train.objectives import OBJECTIVES
 from regard.train.optim import Optimizer
 
-log = logging.getLogger("regard")
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
 METRICS = {"classify": "accuracy", "multilabel": "micro-F1", "regress": "Pearson"}
@@ -208,12 +206,7 @@ def _encode(system: System, examples: Examples, tell: Tell) -> list[Encoding]:
     lengths = [len(e.ids) for e in found]
     tell(f"tokens: {sum(lengths):,} in training, {np.mean(lengths):.0f} a text, at most {max(lengths)}")
     cut = [e.dropped for e in found if e.dropped]
-    if cut:
-        log.warning(  # heard by those too who listen to nothing, as users of the estimators
-            "%d of %d texts are longer than %d tokens and were cut: %d tokens were not read. data.stride=64 reads them "
-            "in windows instead.",
-            len(cut), len(found), card.max_length, sum(cut),
-        )  # fmt: skip
+    warn_of_cuts(cut, len(found), card.max_length, cure="data.stride=64 reads them in windows instead.")
     if len(found) > len(examples.texts):
         tell(f"{len(found):,} windows for {len(examples.texts):,} texts")
     return found

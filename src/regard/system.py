@@ -182,12 +182,9 @@ class System:
                 advance(len({e.source for e in encodings}))
             out[span] /= np.bincount([e.source for e in part], minlength=1)[:, None]
             cut_short += [e.dropped for e in part if e.dropped]
-        if cut_short:
-            log.warning(
-                "%d of %d texts are longer than %d tokens and were cut: %d tokens were not read. A model trained with "
-                "data.stride reads them in windows.",
-                len(cut_short), len(texts), self.card.max_length, sum(cut_short),
-            )  # fmt: skip
+        warn_of_cuts(
+            cut_short, len(texts), self.card.max_length, cure="A model trained with data.stride reads them in windows."
+        )
         return out
 
     def batches(self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None]) -> Any:
@@ -202,6 +199,15 @@ class System:
                 rows = take(self.model(packed, hidden=False))
             assert rows is not None
             yield ordered[span], rows.float().cpu().numpy()
+
+
+def warn_of_cuts(dropped: list[int], texts: int, length: int, *, cure: str) -> None:
+    """Says how many texts were cut, and by how many tokens in all, to those too who listen to nothing."""
+    if dropped:
+        log.warning(
+            "%d of %d texts are longer than %d tokens and were cut: %d tokens were not read. %s",
+            len(dropped), texts, length, sum(dropped), cure,
+        )  # fmt: skip
 
 
 def load(
