@@ -13,11 +13,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from regard.eval import charts, maps
+from regard.eval import maps
 from regard.eval.findings import AttentionExample, Findings
-from regard.eval.markup import escape, number, passage
 from regard.eval.report import render, write
 from regard.measure.scores import Score, scores
+from regard.page import charts
+from regard.page.markup import escape, number, passage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = (

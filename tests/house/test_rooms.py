@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOUSE = ROOT / "src" / "regard"
 SOURCES = sorted(HOUSE.rglob("*.py"))
 LONGEST = 400  # lines of a file
-SPEAKERS = {"cli.py", "demo.py"}  # who may print
+SPEAKERS = {"demo.py"}  # who may print
 # Words of the workshop. Some are put together here, so that this file does not hold them.
 FORBIDDEN = {
     "an issue's number": r"\bissue #|\bissues/\d",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from regard.eval.findings import AttentionExample
-from regard.eval.markup import caution, count, escape, language, name, number, passage
+from regard.page.markup import caution, count, escape, language, name, number, passage
+from regard.page.shell import data
 
 TOKENS = 48  # a text with more tokens shows its strip only: its weights would weigh too much
 BYTES = 3_000_000  # base64 that one report may spend on weights
@@ -67,6 +67,4 @@ def _data(example: AttentionExample) -> str:
         "heads": heads,
         "weights": base64.b64encode(steps.tobytes()).decode("ascii"),
     }
-    # ASCII JSON without a single angle bracket or ampersand: nothing in it can end the element or start another
-    inert = json.dumps(fields).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return f'<script type="application/json">{inert}</script>'
+    return data(fields)

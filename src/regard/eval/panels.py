@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regard.eval import charts
-from regard.eval.markup import count, escape, meter, name, number, passage, table
 from regard.measure import calibration, metrics
 from regard.measure.metrics import Array
+from regard.page import charts
+from regard.page.markup import count, escape, meter, name, number, passage, table
 
 SQUARE = 30  # classes that a confusion matrix can show; beyond it, the most confused pairs
 WORST = 20  # mistakes that are listed

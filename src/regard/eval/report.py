@@ -5,21 +5,20 @@ Whatever comes from data is escaped, and the page allows no script but its own, 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from regard import disk
-from regard.eval import charts, maps, panels
+from regard.eval import maps, panels
 from regard.eval.findings import Findings
-from regard.eval.markup import bullets, caution, count, escape, language, name, number
 from regard.measure.scores import Score, is_error
+from regard.page import charts
+from regard.page.markup import bullets, caution, count, escape, name, number
+from regard.page.shell import asset, page
 
 FEW = 10  # values that are better seen one by one than smoothed
 _TASKS = {"classify": "one class a text", "multilabel": "any labels a text", "regress": "one number a text"}
@@ -41,44 +40,9 @@ def render(findings: Findings) -> str:
         "data": ("Data", _data(findings)),
         "recipe": ("Recipe", f"<pre><code>{escape(findings.recipe)}</code></pre>"),
     }
-    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in sections.items())
-    body = "\n".join(
-        f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>\n{content}</section>'
-        for key, (title, content) in sections.items()
-    )
     kind = f"Fine-tuning report, {_TASKS[findings.task]}"
-    title = f'<h1 dir="auto"{language(findings.title)}>{escape(findings.title)}</h1>'
-    top = f'<header><p class="kind">{kind}</p>{title}{_lead(findings)}{caution(findings.cautions)}</header>'
-    style, script = _asset("report.css"), _asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(findings.title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<a class="skip" href="#headline">To the scores</a>
-{top}
-<nav aria-label="Contents"><ul>{links}</ul></nav>
-<main>
-{body}
-</main>
-<footer>Written by Regard. This page loads nothing from anywhere.</footer>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def _asset(file: str) -> str:
-    return resources.files("regard.eval").joinpath(file).read_text(encoding="utf-8")
+    lead = _lead(findings) + caution(findings.cautions)
+    return page(findings.title, sections, kind=kind, lead=lead, script=asset("regard.eval", "report.js"))
 
 
 def _lead(findings: Findings) -> str:

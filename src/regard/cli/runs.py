@@ -1,14 +1,13 @@
-"""The command line: one function for each verb; torch and its like are imported inside the verb that needs them."""
+"""Verbs that train, measure and use a model; torch and its like are imported inside the verb that needs them."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regard.cli.app import Json, Model, app, print_json
 from regard.errors import Problem
 from regard.screen import Screen, show_result
 
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
     from regard.data.sources import Table
     from regard.system import System
 
-app = typer.Typer(
-    help="BERT with its attention in the open: fine-tune it on your file, measure it, look inside it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output, and nothing else there.")]
-Model = Annotated[str, typer.Argument(help="The folder of a run or of a model, or a hub name.")]
 Format = Annotated[
     str,
     typer.Option(help="The file's format: auto (by its name), csv, tsv, jsonl, parquet or lines (a label, the text)."),
@@ -69,7 +59,7 @@ def train(
     with Screen(quiet=as_json) as screen:
         result = run.train(recipe, resume=resume, tell=screen.tell, watch=screen.watch)
     if as_json:
-        _print_json(result.table())
+        print_json(result.table())
     else:
         show_result(result)
 
@@ -100,7 +90,7 @@ def predict(
     if as_json:
         fields = ("label", "probability", "probabilities")
         rows = [{"text": t, **{f: getattr(a, f) for f in fields}} for t, a in zip(texts, answers, strict=True)]
-        _print_json({"answers": rows})
+        print_json({"answers": rows})
         return
     for text, answer in zip(texts, answers, strict=True):
         sure = "" if answer.probability is None else f"  {answer.probability:.1%}"
@@ -134,41 +124,12 @@ def evaluate(
     found = scores(system.card.task, labels_of(examples), output)
     if as_json:
         skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
-        _print_json({"rows": len(examples.texts), "skipped": skipped, "scores": [asdict(s) for s in found]})
+        print_json({"rows": len(examples.texts), "skipped": skipped, "scores": [asdict(s) for s in found]})
         return
     for line in [*examples.said, *_skipped(examples)]:
         typer.echo(line)
     for score in found:
         typer.echo(str(score))
-
-
-@app.command(
-    epilog='Example: regard look runs/reviews "The quick brown fox jumps over the lazy dog" --layer 3 --head 5'
-)
-def look(
-    model: Model,
-    text: Annotated[str, typer.Argument(help="The text to look at.")],
-    pair: Annotated[str, typer.Argument(help="A second text.")] = "",
-    layer: Annotated[int | None, typer.Option(help="One layer, counted from 0.")] = None,
-    head: Annotated[int | None, typer.Option(help="One head, counted from 0.")] = None,
-    position: Annotated[str, typer.Option("--from", help="One position: its number, or its token.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Look at the attention of any layer, head and position."""
-    from rich.console import Console
-
-    from regard.lens.picture import find, picture
-    from regard.system import load
-
-    found = load(model, precision="float32").look(text, pair or None, layer=layer, head=head)
-    place = find(found, position) if position else None
-    if as_json:
-        table = found.table()
-        if place is not None:
-            table |= {"position": place, "weights": found.weights[:, :, place].round(6).tolist()}
-        _print_json(table)
-        return
-    Console().print(picture(found, position=place))
 
 
 @app.command(epilog="Example: regard demo --out runs/demo")
@@ -184,7 +145,7 @@ def demo(
         recipe = demonstration.recipe(out, tell=screen.tell)
         result = run.train(recipe, tell=screen.tell, watch=screen.watch)
     if as_json:
-        _print_json(result.table())
+        print_json(result.table())
     else:
         show_result(result)
 
@@ -218,7 +179,7 @@ def _predict_table(system: System, table: Table, target: Path, columns: dict[str
     write(rows, target)
     if as_json:
         skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
-        _print_json({"rows": len(rows), "predicted": len(answers), "skipped": skipped, "out": str(target)})
+        print_json({"rows": len(rows), "predicted": len(answers), "skipped": skipped, "out": str(target)})
         return
     for line in [*examples.said, *_skipped(examples), f"{len(answers):,} predictions are in {target}"]:
         typer.echo(line)
@@ -264,39 +225,3 @@ def _names_a_file(word: str) -> bool:
         return Path(word).is_file() or (bool(known_kind(Path(word))) and not any(map(str.isspace, word)))
     except OSError:  # a text too long to be a name
         return False
-
-
-def _print_json(table: dict[str, Any]) -> None:
-    from regard.disk import to_json
-
-    typer.echo(to_json(table))
-
-
-def main() -> None:
-    """The `regard` command: a `Problem` ends it with one paragraph and status 2; `--debug` shows the traceback."""
-    debug = "--debug" in sys.argv
-    sys.argv = [word for word in sys.argv if word != "--debug"]
-    try:
-        app()
-    except Problem as problem:
-        if debug:
-            raise
-        _fail(str(problem), 2)
-    except KeyboardInterrupt:
-        _fail("Stopped. A training run goes on with --resume.", 130)
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except Exception as error:
-        if debug:
-            raise
-        _fail(
-            f"Regard met something it did not expect: {type(error).__name__}: {error}. Add --debug for the details.", 1
-        )
-
-
-def _fail(message: str, status: int) -> None:
-    from rich.console import Console
-
-    Console(stderr=True).print(f"regard: {message}", markup=False, highlight=False, soft_wrap=False)
-    sys.exit(status)

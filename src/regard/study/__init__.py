@@ -1,0 +1,1 @@
+"""Questions put to models and corpora, carried out: from files and folders to tables and pages."""
