@@ -113,6 +113,27 @@ class Tokenizer:
                 out.append(_encoding(cut, source, detail, dropped=len(found) - len(cut)))
         return out
 
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, max_length: int) -> list[Encoding]:
+        """Encodings of sentences that are words already; `words` tells each token's place in the list of words.
+
+        A word that the tokenizer makes nothing of keeps its number, and no token has it. What does not fit is cut, be
+        it within a word, and counted in `dropped`. Offsets are within the token's own word.
+        """
+        least = self._whole.num_special_tokens_to_add(is_pair=False)
+        if max_length < least:
+            raise Problem(f"max_length must be {least} or more; it is {max_length}.")
+        if any(isinstance(words, str) for words in sentences):
+            raise Problem("Give each sentence as a list of words; a text as it is goes through encode.")
+        inputs = [[clean(word) for word in words] for words in sentences]
+        out: list[Encoding] = []
+        for source, found in enumerate(self._whole.encode_batch(inputs, is_pretokenized=True)):
+            cut = found
+            if len(found) > max_length:
+                cutter = self._cutter(max_length, 0, "longest_first")
+                cut = cutter.encode_batch([inputs[source]], is_pretokenized=True)[0]
+            out.append(_encoding(cut, source, True, dropped=len(found) - len(cut)))
+        return out
+
     def _windows(
         self, text: Any, found: tokenizers.Encoding, source: int, size: tuple[int, int], detail: bool
     ) -> list[Encoding]:
