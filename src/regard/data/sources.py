@@ -58,7 +58,7 @@ def read(path: str | Path, *, format: str = "auto", encoding: str = "utf-8") -> 
         inside = [p.name for p in sorted(path.iterdir()) if any(ending in p.name.lower() for ending in KINDS)]
         raise Problem(f"{path} is a folder. Name one file{' in it: ' + ', '.join(inside[:8]) if inside else ''}.")
     kind = _kind(path) if format == "auto" else format
-    data = _unpacked(path)
+    data = unpacked(path)
     if kind == "parquet":
         return _parquet(data, path)
     text, said, undecodable = decoded(data, encoding, path)
@@ -107,7 +107,8 @@ def _kind(path: Path) -> str:
     )
 
 
-def _unpacked(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes:
+    """The bytes of a file, out of gzip or xz if it is in one of them; raises `Problem` where it is damaged or empty."""
     try:
         data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):  # by content, not by name: downloads are often unpacked on the way
