@@ -93,8 +93,8 @@ def _sentence(block: list[tuple[int, str]], undecodable: str, *, subtypes: bool)
     lines: list[int] = []
     for line, content in block:
         if content.startswith("#"):
-            if found := COMMENT.match(content):
-                said.setdefault(found[1], found[2].strip())
+            if named := COMMENT.match(content):
+                said.setdefault(named[1], named[2].strip())
             continue
         cells = content.split("\t")
         if NO_WORD.fullmatch(cells[0]):
@@ -106,9 +106,8 @@ def _sentence(block: list[tuple[int, str]], undecodable: str, *, subtypes: bool)
     if not words:
         return None
     forms, tags, heads, relations = zip(*words, strict=True)
-    if reason := _no_tree(heads):
-        place, why = reason
-        return Skipped(lines[place], why)
+    if found := _no_tree(heads):
+        return Skipped(lines[found[0]], found[1])
     return Sentence(forms, tags, heads, relations, said.get("sent_id", ""), said.get("text", ""), block[0][0])
 
 
