@@ -92,6 +92,15 @@ def write(rows: Table | Sequence[Mapping[str, Any]], path: str | Path) -> None:
     disk.write_bytes(path, data)
 
 
+def ready(path: str | Path) -> Path:
+    """The path, if rows can be written there; a `Problem` now is better than one after the work."""
+    path = Path(path).expanduser()
+    if _kind(path) == "parquet":
+        _arrow()
+    disk.make_folder(path.parent)
+    return path
+
+
 def known_kind(path: Path) -> str:
     """What the name's ending says is in the file; nothing where it says nothing."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".xz")

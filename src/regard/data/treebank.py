@@ -7,6 +7,7 @@ https://universaldependencies.org/format.html
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,10 @@ class Treebank:
 
     def __len__(self) -> int:
         return len(self.sentences)
+
+    def first(self, count: int) -> Treebank:
+        """The same with so many sentences from the start; 0 is all."""
+        return dataclasses.replace(self, sentences=self.sentences[: count or None])
 
 
 def read(path: str | Path, *, subtypes: bool = True, encoding: str = "utf-8") -> Treebank:

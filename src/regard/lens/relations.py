@@ -1,4 +1,4 @@
-"""Heads as parsers: does a word attend most to the word it depends on? Clark et al. 2019, 4.2; Voita et al. 2019.
+"""Heads as parsers: each predicts what every word depends on (Clark et al. 2019, section 4.2; Voita et al. 2019).
 
 For each layer, head and direction a word's predicted head is
 

@@ -65,7 +65,7 @@ class Relations:
 
 def study(
     system: System,
-    treebank: Treebank,
+    corpus: Corpus,
     *,
     seed: int = 0,
     reach: int = 5,
@@ -77,7 +77,6 @@ def study(
     Half of the sentences, equal ones together, choose the best head and the best of the offsets -`reach` to `reach`;
     the other half scores them, with intervals over its sentences.
     """
-    corpus = read(system, treebank)
     texts = [" ".join(s.forms) for s in corpus.sentences]
     first, _ = split(len(texts), (0.5, 0.5), seed=seed, groups=texts)
     half = np.isin(np.arange(len(texts)), first)
@@ -98,13 +97,13 @@ def study(
         for source, tally in sources.items():
             found = _rows(tally, kind, half, shape, offsets=parsers.offsets, seed=seed, every=source == MODEL)
             rows += [{"measure": "accuracy", "source": source, "relation": relation, **row} for row in found]
-        if not any(row["relation"] == relation for row in rows):
-            said.append(f"{relation} is not in both halves, and is left out.")
     for source, tally in trees.items():
         found = _rows(
             tally, np.ones(1, dtype=bool), half, shape, offsets=np.array([1]), seed=seed, every=source == MODEL
         )
         rows += [{"measure": "uuas", "source": source, "relation": ALL, **row} for row in found]
+    if rare := set(corpus.names) - {row["relation"] for row in rows}:
+        said.append(f"Left out, for they are not in both halves: {', '.join(sorted(rare))}.")
     return Relations(rows, len(corpus.sentences), said)
 
 
@@ -112,6 +111,8 @@ def read(system: System, treebank: Treebank) -> Corpus:
     """The treebank as the model reads it; sentences that do not fit, or have no two words, are left out."""
     encodings = system.tokenizer.encode_words([s.forms for s in treebank.sentences], max_length=system.card.max_length)
     said = list(treebank.said)
+    if bad := treebank.skipped:
+        said.append(f"{len(bad)} sentences cannot be read; the first for line {bad[0].line}: {bad[0].reason}.")
     long = sum(e.dropped > 0 for e in encodings)
     if long:
         said.append(f"{long} sentences are longer than {system.card.max_length} tokens, and are left out.")
@@ -152,16 +153,16 @@ def untrained(encoder: Encoder, seed: int) -> Encoder:
 
 
 def captures(encoder: Encoder, encodings: Sequence[Encoding]) -> Iterator[tuple[Capture, list[Encoding]]]:
-    """What attention was computed from, batch by batch of like lengths, with the sequences of each batch."""
-    ordered = sorted(encodings, key=lambda e: len(e.ids))
-    for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
-        packed = pack(ordered[span]).to(encoder.embeddings.word.device)
-        yield capture(encoder, packed), ordered[span]
+    """What attention was computed from, batch by batch in the order given, with the sequences of each batch."""
+    for span in cut([len(e.ids) for e in encodings], BATCH_TOKENS):
+        packed = pack(encodings[span]).to(encoder.embeddings.word.device)
+        yield capture(encoder, packed), list(encodings[span])
 
 
 def _parsers(encoder: Encoder, corpus: Corpus, *, reach: int, seed: int, advance: Advance) -> tuple[Parsers, int]:
     parsers, lost = Parsers(reach=reach, seed=seed), 0
-    for found, encodings in captures(encoder, corpus.encodings):
+    ordered = sorted(corpus.encodings, key=lambda e: len(e.ids))
+    for found, encodings in captures(encoder, ordered):
         for place, e in enumerate(encodings):
             assert e.words is not None
             lost += parsers.add(found, place, sentence=e.source, words=e.words, gold=corpus.golds[e.source])
