@@ -23,12 +23,13 @@ from regard.lens.relations import DIRECTIONS, GOLDS, Dependencies, Parsers, Tall
 from regard.measure.metrics import Array
 from regard.measure.selection import best, shares
 from regard.model.encoder import Encoder, bert
-from regard.system import BATCH_TOKENS, System
+from regard.system import System
 
 MODEL = "model"  # the source of a row that is no chance
 ALL = "all"  # every relation together
 PUNCTUATION = ("punct", "PUNCT")  # as relation, as part of speech
 CHANCES = (*GOLDS[1:], "random weights")
+BATCH_TOKENS = 1024  # of a capture: it holds queries and keys of all layers, and one may be in use as the next is made
 
 Advance = Callable[[int], None]
 
