@@ -137,3 +137,14 @@ def test_spanning_trees_weigh_what_scipys_weigh(size):
 def test_both_directions_and_never_itself():
     weights = torch.tensor([[[0.9, 0.02, 0.08], [0.3, 0.5, 0.2], [0.35, 0.05, 0.6]]])
     assert predicted(weights)[0].tolist() == [[2, 0, 0], [2, 2, 1]]
+
+
+def test_sentences_with_nothing_to_score(found):
+    """One of punctuation alone, and one none of whose words became a token."""
+    parsers = Parsers()
+    marks = dependencies([1, -1, 1, 1, 2, 0], [1, 9, 1, 1, 1, 1], range(6))
+    assert parsers.add(found, 2, sentence=0, words=np.array(WORDS[2]), gold=marks) == 0
+    assert parsers.add(found, 1, sentence=1, words=np.array([-1, -1, -1]), gold=dependencies([-1, 0], [9, 1], [])) == 2
+    for tally in (*parsers.tallies.values(), parsers.trees):
+        hits, counts = tally.table(np.ones(10, bool), np.ones(2, bool))
+        assert (len(hits), len(counts)) == (0, 0)

@@ -1,5 +1,6 @@
 """A study of relations from files to rows: which heads are chosen on which half, and what is left out and said."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -118,6 +119,11 @@ def test_chance_stands_beside_the_best(system, corpus):
 def test_a_treebank_too_small(system, bank):
     with pytest.raises(Problem, match="fewer than two sentences"):
         relations.read(system, read_treebank(bank).first(1))
+    whole = read_treebank(bank)
+    equal = relations.read(system, dataclasses.replace(whole, sentences=whole.sentences[:1] * 2))
+    assert relations.study(system, equal, random_weights=False).best() == []
+    with pytest.raises(Problem, match="too few sentences"):
+        probes.study(system, equal)
 
 
 def test_probes_of_a_treebank(system, corpus):

@@ -99,17 +99,18 @@ class Parsers:
         `sentence` is its number, `words` the word of each token, -1 for special tokens.
         """
         present = np.unique(words[words >= 0])
+        lost = len(gold.heads) - len(present)
+        if not len(present):
+            return lost
         seen = gold.of(present)
         kept = np.flatnonzero(~seen.punctuation)
         guesses, trees = [], []
         for weights in word_weights(found, sequence, words):
             guesses.append(predicted(weights))
             trees.append(spanning((weights * weights.mT)[:, kept][:, :, kept]))
-        if len(present):
-            self._compare(sentence, torch.cat(guesses).flatten(0, 1).cpu().numpy(), seen)
-        if len(kept):
-            self._measure(sentence, torch.cat(trees).cpu().numpy(), seen.of(kept))
-        return len(gold.heads) - len(present)
+        self._compare(sentence, torch.cat(guesses).flatten(0, 1).cpu().numpy(), seen)
+        self._measure(sentence, torch.cat(trees).cpu().numpy(), seen.of(kept))
+        return lost
 
     def _compare(self, sentence: int, guesses: Array, gold: Dependencies) -> None:
         places = np.arange(len(gold.heads))

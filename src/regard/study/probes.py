@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from regard.data.splits import split
+from regard.errors import Problem
 from regard.lens.probe import PROBES, TASKS, Example, Trial, example, fit
 from regard.measure.metrics import Array
 from regard.measure.selection import shares
@@ -47,6 +48,8 @@ def study(
     corpus = whole(corpus)
     texts = [" ".join(s.forms) for s in corpus.sentences]
     learn, held = split(len(texts), (1 - HELD, HELD), seed=seed, groups=texts)
+    if not len(learn) or all(corpus.golds[i].punctuation.all() for i in held):
+        raise Problem("The treebank has too few sentences to train probes and score them. Name a larger one.")
     encoders = {MODEL: system.model.encoder}
     if random_weights:
         encoders[CHANCES[2]] = untrained(system.model.encoder, seed)
