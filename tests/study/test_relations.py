@@ -121,9 +121,15 @@ def test_a_treebank_too_small(system, bank):
         relations.read(system, read_treebank(bank).first(1))
     whole = read_treebank(bank)
     equal = relations.read(system, dataclasses.replace(whole, sentences=whole.sentences[:1] * 2))
-    assert relations.study(system, equal, random_weights=False).best() == []
-    with pytest.raises(Problem, match="too few sentences"):
-        probes.study(system, equal)
+    with pytest.raises(Problem, match="too few"):
+        relations.study(system, equal)
+    words = tuple(dataclasses.replace(s, relations=("punct",) * len(s.relations)) for s in whole.sentences[:4])
+    with pytest.raises(Problem, match="no word with a head"):
+        relations.read(system, dataclasses.replace(whole, sentences=words))
+    corpus = relations.read(system, whole.first(4))
+    marks = [dataclasses.replace(gold, punctuation=np.ones(len(gold.heads), bool)) for gold in corpus.golds]
+    with pytest.raises(Problem, match="no word to score"):
+        probes.study(system, dataclasses.replace(corpus, golds=tuple(marks)))
 
 
 def test_probes_of_a_treebank(system, corpus):

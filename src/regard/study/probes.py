@@ -48,8 +48,8 @@ def study(
     corpus = whole(corpus)
     texts = [" ".join(s.forms) for s in corpus.sentences]
     learn, held = split(len(texts), (1 - HELD, HELD), seed=seed, groups=texts)
-    if not len(learn) or all(corpus.golds[i].punctuation.all() for i in held):
-        raise Problem("The treebank has too few sentences to train probes and score them. Name a larger one.")
+    if all(corpus.golds[i].punctuation.all() for i in held):
+        raise Problem("The held-out sentences have no word to score, but punctuation alone. Name a larger treebank.")
     encoders = {MODEL: system.model.encoder}
     if random_weights:
         encoders[CHANCES[2]] = untrained(system.model.encoder, seed)

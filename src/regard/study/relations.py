@@ -127,6 +127,8 @@ def read(system: System, treebank: Treebank) -> Corpus:
         said.append(f"{single} sentences are one word, and are left out.")
     sentences = tuple(treebank.sentences[i] for i in kept)
     counted = [r for s in sentences for r, h, p in zip(s.relations, s.heads, marks(s), strict=True) if h >= 0 and not p]
+    if not counted:
+        raise Problem(f"{treebank.origin} has no word with a head to score, but punctuation. Name another treebank.")
     names = sorted(set(counted), key=lambda name: (-counted.count(name), name))
     number = {name: place for place, name in enumerate(names)}
     golds = tuple(
