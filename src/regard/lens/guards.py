@@ -6,7 +6,6 @@ looked at has anything to give, and whether an answer depends on it, are other q
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,30 +21,39 @@ if TYPE_CHECKING:
 ROWS = 64  # of each head at most, evenly spread, that are weighed by norms: ranks of all rows of a long text take long
 MOVED = 0.1  # share of the attention that norms may move before a reader is warned
 
-SENTENCES = {
-    (
-        "identifiability",
-        True,
-    ): "With {tokens} tokens and heads {head_width} wide the weights are not identifiable: each "
-    "row could move in at least {free_dimensions} directions and the head would put out the same.",
-    ("identifiability", False): "{tokens} tokens and heads {head_width} wide: {free_dimensions} free dimensions follow "
-    "from these lengths; weights may still not be the only ones that give this output.",
-    ("norms", True): "Times the norm of what a token gives, ||v W_O||, the attention on special tokens goes from "
-    "{special:.0%} to {special_weighted:.0%}, and {moved:.0%} of all attention moves elsewhere; weights and products "
-    "rank tokens with a correlation of {correlation:.2f} (heads: {heads}).",
-    ("dropout", True): "The model is in training mode, with dropout {hidden} and {attention} in attention: these are "
-    "the weights of one noisy pass.",
-    ("dropout", False): "The model is in evaluation mode: no dropout.",
-    (
-        "faithfulness",
-        True,
-    ): "Attention shows where a head looks, not what an answer depends on; that was not measured on "
-    "this model: regard faithful MODEL data.csv",
-    ("faithfulness", False): "Measured on {texts} texts of {data}, comprehensiveness with {deletion}: {verdicts}.",
-    ("length", True): "The text was cut: {dropped} tokens were not read, {tokens} were.",
-    ("length", False): "The whole text was read.",
+CUT = "The text was cut: {dropped} tokens were not read, {tokens} were."
+READ = "The whole text was read."
+FREE = (
+    "With {tokens} tokens and heads {head_width} wide the weights are not identifiable: each row could move in at "
+    "least {free_dimensions} directions and the head would put out the same."
+)
+BOUND = (
+    "{tokens} tokens and heads {head_width} wide: {free_dimensions} free dimensions follow from these lengths; weights "
+    "may still not be the only ones that give this output."
+)
+NORMS = (
+    "Times the norm of what a token gives, ||v W_O||, the attention on special tokens goes from {special:.0%} to "
+    "{special_weighted:.0%}, and {moved:.0%} of all attention moves elsewhere; weights and products rank tokens with a "
+    "correlation of {correlation:.2f} (heads: {heads})."
+)
+NOISE = (
+    "The model is in training mode, with dropout {hidden} and {attention} in attention: these are the weights of one "
+    "noisy pass."
+)
+STILL = "The model is in evaluation mode: no dropout."
+FAITHFUL = "Attention shows where a head looks, not what an answer depends on; {found}"
+UNMEASURED = "that was not measured on this model: regard faithful MODEL data.csv"
+MEASURED = (
+    "removing tokens ({deletion}) in the order of {best} moves this model's by {value:.3f} [{low:.3f}, {high:.3f}] on "
+    "{texts} texts of {data}. More than in a random order: {more}; no more: {rest}."
+)
+SENTENCES = {  # where it warns, and where it does not
+    "length": (CUT, READ),
+    "identifiability": (FREE, BOUND),
+    "norms": (NORMS, NORMS),
+    "dropout": (NOISE, STILL),
+    "faithfulness": (FAITHFUL, FAITHFUL),
 }
-SENTENCES["norms", False] = SENTENCES["norms", True]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Guard:
     @property
     def text(self) -> str:
         """The sentence."""
-        return SENTENCES[self.name, self.warns].format(**self.numbers)
+        return SENTENCES[self.name][0 if self.warns else 1].format(**self.numbers)
 
     def table(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -70,7 +78,7 @@ def guards(look: Look) -> tuple[Guard, ...]:
     """All there is to know about a look."""
     size, free = len(look.tokens), free_dimensions(len(look.tokens), look.head_width)
     numbers = {"tokens": size, "head_width": look.head_width, "free_dimensions": free}
-    before, after, moved, correlation = (float(v) for v in np.nanmean(look.weighting, axis=(0, 1)))
+    before, after, moved, correlation = (float(v) for v in np.mean(look.weighting, axis=(0, 1)))
     norms = {
         "special": before,
         "special_weighted": after,
@@ -123,23 +131,27 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's correlation along the last axis; equal weights, which floating point hardly leaves, rank by place."""
     ranks = [x.argsort(dim=-1, stable=True).argsort(-1).float() for x in (first, second)]
     size = first.shape[-1]
-    if size < 2:
-        return torch.full(first.shape[:-1], math.nan)
-    return 1 - 6 * (ranks[0] - ranks[1]).square().sum(-1) / (size * (size**2 - 1))
+    return 1 - 6 * (ranks[0] - ranks[1]).square().sum(-1) / max(1, size * (size**2 - 1))
 
 
 def faithfulness(found: Mapping[str, Any] | None) -> Guard:
     """What `regard faithful` has measured on this model, or that nobody has; `found` is what its file holds."""
     try:
-        methods = {
-            name: (*(float(value) for value in said["comprehensiveness"][:3]), bool(said["beats_random"]))
-            for name, said in (found or {})["methods"].items()
-        }
-        verdicts = "; ".join(
-            f"{name} {value:.3f} [{low:.3f}, {high:.3f}], {'better' if beats else 'no better'} than a random order"
-            for name, (value, low, high, beats) in methods.items()
-        )
-    except (KeyError, TypeError, ValueError):  # not measured, or written by another hand
-        return Guard("faithfulness", True, {})
+        methods = {name: _verdict(**said) for name, said in (found or {})["methods"].items()}
+        best = max(methods, key=lambda name: methods[name][0])
+    except (KeyError, TypeError, ValueError, AttributeError):  # not measured, or written by another hand
+        return Guard("faithfulness", True, {"found": UNMEASURED})
     common = {name: (found or {}).get(name, "?") for name in ("texts", "data", "deletion")}
-    return Guard("faithfulness", False, {**common, "methods": methods, "verdicts": verdicts})
+    more, rest = (
+        ", ".join(n for n, verdict in methods.items() if verdict[3] == beats) or "none" for beats in (True, False)
+    )
+    value, low, high, _ = methods[best]
+    told = MEASURED.format(**common, best=best, value=value, low=low, high=high, more=more, rest=rest)
+    return Guard("faithfulness", rest != "none", {**common, "methods": methods, "found": told})
+
+
+def _verdict(
+    comprehensiveness: tuple[float, float, float], beats_random: bool, **_: Any
+) -> tuple[float, float, float, bool]:
+    value, low, high = (float(number) for number in comprehensiveness)
+    return value, low, high, bool(beats_random)
