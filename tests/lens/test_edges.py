@@ -1,26 +1,9 @@
 """What a page embeds is what was kept, within the steps of a byte; what is kept is the largest."""
 
-import zlib
-
 import numpy as np
 import pytest
 
 from regard.lens.edges import as_bytes, fit, narrowed, strongest
-
-
-def decode(found: bytes, *, rows: int, kept: int, size: int):
-    """Weights (rows, size) and what each row leaves out, as a reader of the format has them."""
-    raw = zlib.decompress(found)
-    tops, rest = np.frombuffer(raw, "<u2", 2 * rows).reshape(2, rows) / 65535
-    shares = np.frombuffer(raw, np.uint8, rows * kept, 4 * rows).reshape(rows, kept)
-    places = np.tile(np.arange(size), (rows, 1))
-    if kept < size:
-        low, high = np.frombuffer(raw, np.uint8, 2 * rows * kept, 4 * rows + rows * kept).reshape(2, rows, kept)
-        places = (low.astype(int) + 256 * high.astype(int)).cumsum(1)
-        assert len(raw) == 4 * rows + 3 * rows * kept
-    out = np.zeros((rows, size))
-    np.put_along_axis(out, places, tops[:, None] * shares / 255, 1)
-    return out, rest
 
 
 def draw(layers, heads, size, *, peaked=1.0):
@@ -28,7 +11,7 @@ def draw(layers, heads, size, *, peaked=1.0):
     return random.dirichlet(np.full(size, peaked), size=(layers, heads, size)).astype(np.float32)
 
 
-def test_where_everything_is_kept_every_weight_is_within_half_a_step():
+def test_where_everything_is_kept_every_weight_is_within_half_a_step(decode):
     weights = draw(2, 3, 17)
     edges, found = fit(weights, rows=2 * 3 * 17, budget=100_000)
     assert (edges.kept, edges.shown) == (17, 1.0)
@@ -39,7 +22,7 @@ def test_where_everything_is_kept_every_weight_is_within_half_a_step():
 
 
 @pytest.mark.parametrize("size", [300, 512])
-def test_the_largest_weights_are_kept_and_the_rest_is_accounted_for(size):
+def test_the_largest_weights_are_kept_and_the_rest_is_accounted_for(decode, size):
     weights = draw(1, 2, size, peaked=0.05)
     edges, found = fit(weights, rows=2 * size, budget=40_000)
     assert 1 < edges.kept < size and len(found) <= 40_000
@@ -65,7 +48,7 @@ def test_a_budget_that_is_too_small_still_keeps_the_largest_of_each_row():
     assert edges.kept == 1
 
 
-def test_rows_of_one_place_and_of_nothing_but_one_weight():
+def test_rows_of_one_place_and_of_nothing_but_one_weight(decode):
     edges, found = fit(np.ones((1, 2, 1, 1), np.float32), rows=2, budget=100)
     out, _ = decode(found, rows=2, kept=edges.kept, size=1)
     assert (out == 1).all()

@@ -364,6 +364,7 @@ async function show(article, data) {
   }
 
   const names = () => data.levels[state.level].names;
+  const called = (i) => `\u2068${names()[i]}\u2069`; // isolated: a name that runs to the left turns no sentence round
   const size = () => names().length;
   const row = (i) => values.subarray(i * size(), (i + 1) * size());
   const column = (j) => Float32Array.from({ length: size() }, (_, i) => values[i * size() + j]);
@@ -372,12 +373,12 @@ async function show(article, data) {
     const weight = values[i * size() + j];
     const bound = sources[state.level].bound(state.chosen, i);
     const known = weight > 0 ? weight.toFixed(3) : say("unknown", { weight: Math.max(bound, 0.0005).toFixed(4) });
-    reading.textContent = say("reading", { from: names()[i], i, to: names()[j], j, weight: known });
+    reading.textContent = say("reading", { from: called(i), i, to: called(j), j, weight: known });
   }
 
   function list(box, name, line) {
     box.replaceChildren();
-    make("h4", box, { textContent: name, dir: "auto" });
+    make("h4", box, { textContent: name });
     const items = make("ol", box);
     const best = [...line.keys()].sort((a, b) => line[b] - line[a]).slice(0, LISTED).filter((i) => line[i] > 0);
     for (const i of best) {
@@ -403,10 +404,10 @@ async function show(article, data) {
     });
     const direction = state.incoming ? L.incoming : L.outgoing;
     caption.textContent = say("caption", {
-      from: names()[state.from], i: state.from, which: which(), direction, top: line[best].toFixed(3), best: names()[best], j: best,
+      from: called(state.from), i: state.from, which: which(), direction, top: line[best].toFixed(3), best: called(best), j: best,
     });
-    list(looks, say("looks", { name: names()[state.from] }), row(state.from));
-    list(looked, say("looked", { name: names()[state.from] }), column(state.from));
+    list(looks, say("looks", { name: called(state.from) }), row(state.from));
+    list(looked, say("looked", { name: called(state.from) }), column(state.from));
   }
 
   function tokens() {

@@ -64,8 +64,9 @@ def article(
     line = _line(shown, heads=len(heads), row=start[0])
     top, names = float(line.max()), levels[0].names
     best = int(line.argmax())
-    fill = {"from": names[start[0]], "i": start[0], "which": which, "direction": LABELS["outgoing"]}
-    caption = LABELS["caption"].format(**fill, top=f"{top:.3f}", best=names[best], j=best)
+    called = [f"\u2068{name}\u2069" for name in (names[start[0]], names[best])]  # isolated, as the script has them
+    fill = {"from": called[0], "i": start[0], "which": which, "direction": LABELS["outgoing"]}
+    caption = LABELS["caption"].format(**fill, top=f"{top:.3f}", best=called[1], j=best)
     items = "".join(
         f'<li dir="auto"{language(token)} style="--w:{w / (top or 1.0):.3f}" title="{w:.3f}">{escape(token)}</li>'
         for token, w in zip(names, line.tolist(), strict=True)
