@@ -94,6 +94,38 @@ def test_512_tokens_and_144_heads_fit_in_three_megabytes(checkpoint, shared, dec
     assert level["shown"] == pytest.approx(1 - rest.mean(), abs=1e-4)
 
 
+def test_a_weight_that_is_left_out_is_bounded_and_no_zero(checkpoint, shared, decode, tmp_path, browse, monkeypatch):
+    monkeypatch.setattr(viewer, "BUDGET", 300_000)
+    drive(
+        monkeypatch,
+        """
+        document.querySelectorAll(".heads button:not(.edge)")[0].click();
+        const canvas = document.querySelector(".frame canvas");
+        return [...Array(60)].map(() => {
+          canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+          return document.querySelector("output").textContent;
+        });
+        """,
+    )
+    with gzip.open(shared / "data" / "wikitext2" / "valid.raw.gz", "rt", encoding="utf-8") as file:
+        look = regard.load(checkpoint("minilm-l6")).look(file.read(1500))
+    size = len(look.tokens)
+    viewer.write(look, tmp_path / "page.html", model="minilm-l6")
+    readings = said(browse(tmp_path / "page.html"))
+    (level,) = embedded((tmp_path / "page.html").read_text(encoding="utf-8"))["levels"]
+    kept = level["kept"]
+    out, _ = decode(base64.b64decode(level["weights"]), rows=72 * size, kept=kept, size=size)
+    row, true = out[0], look.part(0)[0, 0]
+    assert kept < size - 1
+    for place, reading in enumerate(readings, 1):
+        bound = re.search(r"gives less than ([\d.e-]+), which is left out", reading)
+        if row[place]:
+            assert not bound and f"gives {row[place]:.3f} to" in reading
+        else:
+            assert bound and true[place] <= float(bound[1]) * 1.06 + 1e-5
+    assert 0 < np.count_nonzero(row[1:61]) < 60
+
+
 READ = """
     const heads = document.querySelectorAll(".heads button:not(.edge)");
     const canvas = document.querySelector(".frame canvas");

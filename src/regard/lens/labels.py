@@ -36,7 +36,8 @@ LABELS = {
     "broad": "broad",
     "whole": "All weights are in this page.",
     "part": "This page holds the {kept} largest weights of each row: {shown} % of all attention, and {now} % of what "
-    "is chosen. The rest of a row is left blank; none of it is larger than the smallest weight shown there.",
+    "is chosen. The rest of a row is left blank, and counts as nothing in a mean over heads; none of it is larger than "
+    "the smallest weight kept of that row.",
     "norms": "Of the attention here, {before} % is on special tokens; times the norm of what they give, {after} %. "
     "{moved} % of it moves elsewhere; rank correlation {correlation}.",
     "script": "With JavaScript on, all heads and the matrix stand below the text.",

@@ -34,7 +34,7 @@ class Words:
     units: NDArray[np.int64]  # of each token, its word; special tokens are words of their own
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Look:
     """How much each token of a text, or each of its words, attends to each other."""
 
@@ -155,6 +155,9 @@ class Look:
     def guards(self) -> tuple[Guard, ...]:
         """What to know before believing any of it."""
         return guards(self)
+
+    def __repr__(self) -> str:
+        return f"<Look: {len(self.names)} {self.unit}s, {len(self.layers)} layers, {len(self.heads)} heads>"
 
     def _repr_html_(self) -> str:
         from regard.lens.fragment import fragment

@@ -17,6 +17,7 @@ from regard.lens.table import largest
 
 LETTERS = {"first": "C", "separator": "S", "previous": "<", "next": ">", "same": "=", "broad": "·"}
 BESIDE = 26  # columns of a terminal that a matrix needs beside its cells
+NAMED = 4  # other places of the same name that are listed
 WIDEST = 14  # letters of a name beside a matrix
 
 
@@ -89,10 +90,10 @@ def _which(look: Look) -> str:
 
 
 def _called(look: Look, place: int) -> str:
-    """A place and its name, and the other places that bear it."""
+    """A place and its name, and where else it stands."""
     others = [str(other) for other, name in enumerate(look.names) if name == look.names[place] and other != place]
-    again = f" (also at {', '.join(others)})" if others else ""
-    return f"{place} {look.names[place]}{again}"
+    more = ", ".join(others) if len(others) <= NAMED else f"{len(others)} more places"
+    return f"{place} {look.names[place]}" + (f" (also at {more})" if others else "")
 
 
 def _titled(title: str, table: Table) -> RenderableType:

@@ -68,7 +68,7 @@ function reader(level, bytes, units) {
       for (const unit of chosen) {
         const row = unit * size + i;
         const part = weights.subarray(row * kept, (row + 1) * kept);
-        sum += (kept < size ? Math.min(...part) + 0.5 : 0.5) * (two(0, row) / 65535 / 255);
+        sum += (Math.min(...part) + 0.5) * (two(0, row) / 65535 / 255);
       }
       return sum / chosen.length;
     },
@@ -371,8 +371,8 @@ async function show(article, data) {
 
   function read(i, j) {
     const weight = values[i * size() + j];
-    const bound = sources[state.level].bound(state.chosen, i);
-    const known = weight > 0 ? weight.toFixed(3) : say("unknown", { weight: Math.max(bound, 0.0005).toFixed(4) });
+    const bound = Number(sources[state.level].bound(state.chosen, i).toPrecision(2));
+    const known = weight > 0 || data.levels[state.level].kept === size() ? weight.toFixed(3) : say("unknown", { weight: bound });
     reading.textContent = say("reading", { from: called(i), i, to: called(j), j, weight: known });
   }
 
