@@ -67,8 +67,8 @@ def as_bytes(edges: Edges) -> bytes:
     tops     2 x rows         each row's largest weight, in 65535ths
     rest     2 x rows         what each row leaves out, in 65535ths
     weights  1 x rows x kept  in 255ths of the row's largest: a weight is off by top / 510 + 2e-5 at most
-    steps    1 x rows x kept  from place to place, from 0 on, lower bytes; then the upper ones. Not there where all
-             2nd time alike   places are kept
+    steps    2 x rows x kept  from kept place to kept place, from 0 on: the lower bytes of all, then the upper ones;
+                              not there where all places are kept
 
     Steps rather than places, and bytes of a kind side by side, because so they compress best.
     """

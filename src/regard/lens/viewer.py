@@ -123,7 +123,7 @@ def write(look: Look, path: Path, *, model: str, row: int | None = None, column:
 
 def script() -> str:
     """The viewer's script, which a page with articles carries once."""
-    return asset("regard.lens", "viewer.js")
+    return asset("regard.lens", "canvas.js") + asset("regard.lens", "viewer.js")
 
 
 def needs_script() -> str:
