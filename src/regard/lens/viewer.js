@@ -226,6 +226,8 @@ async function show(article, data) {
       item.tabIndex = i === state.from ? 0 : -1;
       item.setAttribute("aria-current", i === state.from);
     });
+    const [place, room] = [strip.children[state.from].offsetTop - strip.offsetTop, strip.clientHeight];
+    if (place < strip.scrollTop || place > strip.scrollTop + room - 24) strip.scrollTop = place - room / 2;
     const direction = state.incoming ? L.incoming : L.outgoing;
     caption.textContent = say("caption", {
       from: called(state.from), i: state.from, which: which(), direction, top: line[best].toFixed(3), best: called(best), j: best,
