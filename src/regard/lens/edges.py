@@ -84,9 +84,9 @@ def as_bytes(edges: Edges) -> bytes:
 def fit(maps: Maps, *, rows: int, budget: int) -> tuple[Edges, bytes]:
     """As many of each row's largest weights as `budget` bytes hold, one at least, and the bytes.
 
-    `rows` says how many rows the maps have, so that no more is kept of them than could fit.
+    `rows` says how many rows the maps have, so that not much more is read of them than could fit.
     """
-    edges = strongest(maps, max(1, budget // max(1, rows)))  # a weight takes a byte at least, nearly always
+    edges = strongest(maps, max(1, 2 * budget // max(1, rows)))  # a weight rarely takes less than half a byte
     while len(found := as_bytes(edges)) > budget and edges.kept > 1:
         edges = narrowed(edges, max(1, min(edges.kept - 1, int(edges.kept * budget / len(found)))))
     return edges, found
