@@ -1,6 +1,7 @@
 """What tests share: real data beside the checkout, and real checkpoints out of packages."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,27 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
             filler.insert(rng.randint(0, len(filler)), word)
             rows.writerow([" ".join(filler), {"good": "positive", "bad": "negative"}[word]])
     return path
+
+
+@pytest.fixture
+def browse(tmp_path: Path):
+    """A function from a page to its elements after its script has run, in a real browser that must not complain.
+
+    A test that asks for it is skipped where no Chromium is installed.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+
+    def browse(page: Path, *flags: str) -> str:
+        fixed = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        fixed += " --disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=4000"
+        command = [chromium, *fixed.split(), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+        done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in done.stderr, done.stderr  # neither an error nor a blocked script
+        return done.stdout
+
+    return browse
 
 
 VOCABULARY = 50

@@ -17,12 +17,16 @@ from regard import disk, hub
 from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
 from regard.errors import Problem
-from regard.lens import look as lens
+from regard.lens.capture import capture
+from regard.lens.contribution import value_norms
+from regard.lens.look import Look, Words
+from regard.lens.words import units
 from regard.model import checkpoint as checkpoints
 from regard.model.encoder import bert, lower_precision
 from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
-from regard.text.tokenizer import Tokenizer
+from regard.text.tokenizer import Tokenizer, clean
+from regard.text.words import segmenter, words_of
 
 log = logging.getLogger("regard")
 Array = NDArray[np.float32]
@@ -59,6 +63,8 @@ class System:
 
     system(texts) answers; system.encode(texts) gives vectors; system.look(text) shows attention.
     """
+
+    faithful: dict[str, Any] | None = None  # what `regard faithful` has measured, where it has
 
     def __init__(self, tokenizer: Tokenizer, model: Model, origin: checkpoints.Checkpoint, card: Card) -> None:
         self.tokenizer, self.model, self.origin, self.card = tokenizer, model.eval(), origin, card
@@ -103,19 +109,50 @@ class System:
         *,
         layer: int | None = None,
         head: int | None = None,
-    ) -> lens.Look:
-        """The attention of one text or pair: of every layer and head, or of those named, counted from 0."""
-        config = self.model.encoder.config
+        words: str | None = None,
+    ) -> Look:
+        """The attention of one text or pair: of every layer and head, or of those named, counted from 0.
+
+        `words` names a segmenter (auto, space, zh) by which tokens are merged to words.
+        """
+        config, encoder = self.model.encoder.config, self.model.encoder
         for name, number, count in (("layer", layer, config.layers), ("head", head, config.heads)):
             if number is not None and not 0 <= number < count:
                 raise Problem(f"There is no {name} {number}: this model's are numbered from 0 to {count - 1}.")
-        pairs = None if pair is None else [pair]
-        encoding = self.tokenizer.encode([text], pairs, max_length=self.card.max_length)[0]
-        layers = list(range(config.layers)) if layer is None else [layer]
-        heads = list(range(config.heads)) if head is None else [head]
-        weights = lens.attention(self.model, pack([encoding]).to(self.device), layers=layers, heads=heads)[0]
-        tokens = tuple(self.tokenizer.tokens(encoding))
-        return lens.Look(tokens, weights, tuple(layers), tuple(heads), config.head_width, encoding.dropped)
+        texts = [clean(t) for t in (text, pair) if t is not None]
+        encoding = self.tokenizer.encode(texts[:1], texts[1:] or None, max_length=self.card.max_length, detail=True)[0]
+        layers = range(config.layers) if layer is None else [layer]
+        heads = range(config.heads) if head is None else [head]
+        found = capture(encoder, pack([encoding]).to(self.device), layers=layers, values=True)
+        norms = [value_norms(encoder, found, number, 0)[:, heads].cpu().numpy() for number in layers]
+        assert encoding.words is not None
+        return Look(
+            text=text,
+            pair=pair,
+            tokens=tuple(self.tokenizer.tokens(encoding)),
+            owners=tuple(np.where(encoding.words < 0, -1, encoding.segments).tolist()),
+            capture=found,
+            layers=tuple(layers),
+            heads=tuple(heads),
+            head_width=config.head_width,
+            norms=np.stack(norms),
+            dropped=encoding.dropped,
+            dropout=(config.dropout, config.attention_dropout) if encoder.training else (0.0, 0.0),
+            faithful=self.faithful,
+            words=None if words is None else self._words(encoding, texts, words),
+        )
+
+    def _words(self, encoding: Encoding, texts: list[str], name: str) -> Words:
+        """Which word each token is of, and how the words read."""
+        assert encoding.offsets is not None and encoding.words is not None
+        of = units(words_of(encoding, texts, segmenter(name)))
+        names = []
+        for unit in range(int(of[-1]) + 1):
+            first, last = np.flatnonzero(of == unit)[[0, -1]]
+            own = texts[int(encoding.segments[first])]
+            span = slice(int(encoding.offsets[first, 0]), int(encoding.offsets[last, 1]))
+            names.append(self.tokenizer.token(int(encoding.ids[first])) if encoding.words[first] < 0 else own[span])
+        return Words(tuple(names), of)
 
     def answer(self, row: Any) -> Answer:
         """A row of `predict` in words."""
@@ -230,7 +267,18 @@ def load(
     model.to(place)
     if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
         lower_precision(model.encoder)
-    return System(tokenizer, model, origin, card)
+    system = System(tokenizer, model, origin, card)
+    system.faithful = _measured(folder / "faithful.json")
+    return system
+
+
+def _measured(path: Path) -> dict[str, Any] | None:
+    """What `regard faithful` has written beside a model; None where it has not, or where nobody can read it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def open_folder(name: str | Path, *, revision: str = "main") -> tuple[Path, checkpoints.Checkpoint, Tokenizer]:

@@ -107,9 +107,18 @@ def test_attention_is_shown_and_sums_to_one(trained: Path):
     assert found["tokens"] == ["[CLS]", "a", "good", "film", "[SEP]", "bad", "film", "[SEP]"]
     assert (found["layers"], found["heads"]) == ([1], [3])
     assert [round(sum(row), 4) for row in found["weights"][0][0]] == [1.0] * 8
-    assert "head 3" in regard("look", trained, "a good film").stdout
+    assert "what each head mostly looks at" in regard("look", trained, "a good film").stdout
     assert "layer 0, head 2" in regard("look", trained, "a good film", "--layer", "0", "--head", "2").stdout
-    assert "attends to" in regard("look", trained, "a good film", "--from", "good").stdout
+    assert "2 good looks at" in regard("look", trained, "a good film", "--from", "good").stdout
+    assert "who looks at 2 good" in regard("look", trained, "a good film", "--to", "good").stdout
+
+
+def test_a_page_is_written_and_said(trained: Path, tmp_path: Path):
+    done = regard("look", trained, "a good film", "--from", "a", "--to", "film", "--html", tmp_path / "a.html")
+    assert done.returncode == 0, done.stderr
+    assert "how much 1 a looks at 3 film" in done.stdout and "a.html" in done.stdout
+    assert "not measured on this model" in done.stdout
+    assert "</html>" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 def test_a_recipe_and_changes_give_the_same_run_again(trained: Path, tmp_path: Path):

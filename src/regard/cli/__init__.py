@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from regard.cli import runs, study
+from regard.cli import heads, look, runs
 from regard.cli.app import app
 from regard.errors import Problem
 
-__all__ = ["main", "runs", "study"]
+__all__ = ["heads", "look", "main", "runs"]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from regard.lens.guards import Guard
 from regard.measure.scores import Score
 
 
@@ -23,6 +24,7 @@ class AttentionExample:
     predicted: str
     right: bool | None = None  # None where answers are numbers, which are near or far
     confidence: float
+    guards: tuple[Guard, ...] = ()  # what to know before believing the weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,11 @@ import numpy as np
 from regard import disk
 from regard.eval import maps, panels
 from regard.eval.findings import Findings
+from regard.lens.viewer import script
 from regard.measure.scores import Score, is_error
 from regard.page import charts
 from regard.page.markup import bullets, caution, count, escape, name, number
-from regard.page.shell import asset, page
+from regard.page.shell import page
 
 FEW = 10  # values that are better seen one by one than smoothed
 _TASKS = {"classify": "one class a text", "multilabel": "any labels a text", "regress": "one number a text"}
@@ -42,7 +43,7 @@ def render(findings: Findings) -> str:
     }
     kind = f"Fine-tuning report, {_TASKS[findings.task]}"
     lead = _lead(findings) + caution(findings.cautions)
-    return page(findings.title, sections, kind=kind, lead=lead, script=asset("regard.eval", "report.js"))
+    return page(findings.title, sections, kind=kind, lead=lead, script=script())
 
 
 def _lead(findings: Findings) -> str:

@@ -145,6 +145,7 @@ def _example(system: System, test: Examples, output: NDArray[Any], row: int, rig
         predicted=f"{answer.label:.3g}" if isinstance(answer.label, float) else str(answer.label),
         right=right,
         confidence=answer.probability if answer.probability is not None else float("nan"),
+        guards=look.guards,
     )
 
 

@@ -18,8 +18,13 @@ _HAN = re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
 def escape(text: object) -> str:
-    """Text that is inert in an element or a quoted attribute; what no HTML file can hold becomes U+FFFD."""
-    return html.escape(_UNWRITABLE.sub("\ufffd", str(text)), quote=True)
+    """Text that is inert in an element or a quoted attribute."""
+    return html.escape(writable(str(text)), quote=True)
+
+
+def writable(text: str) -> str:
+    """Text with U+FFFD for what no HTML file can hold: control characters and halves of surrogate pairs."""
+    return _UNWRITABLE.sub("\ufffd", text)
 
 
 def number(value: float, *, digits: int = 3) -> str:
