@@ -1,0 +1,36 @@
+"""All methods of attribution by name."""
+
+from __future__ import annotations
+
+from regard.errors import Problem, nearest
+from regard.lens.attribute.decomposition import decompose
+from regard.lens.attribute.inputs import gradient_input, integrated_gradients
+from regard.lens.attribute.paths import alti, flow, globenc, last_attention, rollout
+from regard.lens.attribute.target import Attribution
+from regard.lens.attribute.weights import attention_integrated, gradient_attention, relevance
+
+METHODS: dict[str, Attribution] = {
+    "attention": last_attention,
+    "rollout": rollout,
+    "flow": flow,
+    "globenc": globenc,
+    "alti": alti,
+    "gradient-attention": gradient_attention,
+    "attention-ig": attention_integrated,
+    "relevance": relevance,
+    "gradient-input": gradient_input,
+    "integrated-gradients": integrated_gradients,
+    "decompx": decompose,
+}
+
+
+def method(name: str) -> Attribution:
+    """The method of that name; raises `Problem` where there is none."""
+    if name not in METHODS:
+        raise Problem(f"There is no method '{name}'. {nearest(name, METHODS)}Known: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def described(name: str) -> str:
+    """What a method does, in one sentence."""
+    return (method(name).__doc__ or "").partition("\n")[0]
