@@ -43,12 +43,14 @@ def decompose(model: Model, packed: Packed, target: Tensor) -> list[Tensor]:
     with torch.no_grad():
         chosen(model(packed, hidden=False), target)  # says at once where there is no head
         found = capture(model.encoder, packed, more=("output",))
-        words = _embedded(model, packed)
+        words = model.encoder.embeddings(packed)
         return [_decomposed(model, found, i, words[span], int(target[i])) for i, span in enumerate(found.spans)]
 
 
-def _embedded(model: Model, packed: Packed) -> Tensor:
-    return model.encoder.embeddings(packed).float()  # type: ignore[no-any-return]
+def logit_gap(model: Model, packed: Packed, target: Tensor, scores: list[Tensor]) -> Tensor:
+    """How far the parts miss the logit, by rounding alone: (sequences,)."""
+    with torch.no_grad():
+        return chosen(model(packed, hidden=False), target) - torch.stack([score.sum() for score in scores])
 
 
 def _decomposed(model: Model, found: Capture, sequence: int, words: Tensor, target: int) -> Tensor:

@@ -21,6 +21,7 @@ class Explanation:
     method: str
     label: str  # of the answer that is explained; empty for a model without a head
     probability: float | None
+    gap: float | None = None  # how far the scores miss what they must add to, by methods of which that is known
     dropped: int = 0  # tokens cut off
 
     def table(self) -> dict[str, Any]:
@@ -31,6 +32,7 @@ class Explanation:
             "probability": self.probability,
             "tokens": list(self.tokens),
             "scores": [float(f"{score:.6g}") for score in self.scores.tolist()],
+            "gap": self.gap,
             "dropped": self.dropped,
         }
 
@@ -46,8 +48,14 @@ def picture(found: Explanation) -> RenderableType:
         line.append(" ")
     strongest = np.argsort(-np.abs(found.scores), kind="stable")[:8].tolist()
     figures = "  ".join(f"{found.tokens[i]} {found.scores[i]:+.3g}" for i in strongest)
-    cut = [Text(f"The text was cut: {found.dropped} tokens were not read.", style="dim")] if found.dropped else []
-    return Group(Text(f"{found.method}{answer}"), Text(), line, Text(), Text(figures, style="dim"), *cut)
+    notes = [figures]
+    if found.gap is not None:
+        notes.append(
+            f"The scores add to {found.scores.sum():+.3f}, and miss what they must add to by {found.gap:+.3f}."
+        )
+    if found.dropped:
+        notes.append(f"The text was cut: {found.dropped} tokens were not read.")
+    return Group(Text(f"{found.method}{answer}"), Text(), line, Text(), *(Text(note, style="dim") for note in notes))
 
 
 def _shade(share: float) -> Style:

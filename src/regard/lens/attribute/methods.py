@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
+from regard.batch import Packed
 from regard.errors import Problem, nearest
-from regard.lens.attribute.decomposition import decompose
-from regard.lens.attribute.inputs import gradient_input, integrated_gradients
+from regard.lens.attribute.decomposition import decompose, logit_gap
+from regard.lens.attribute.inputs import completeness_gap, gradient_input, integrated_gradients
 from regard.lens.attribute.paths import alti, flow, globenc, last_attention, rollout
 from regard.lens.attribute.target import Attribution
 from regard.lens.attribute.weights import attention_integrated, gradient_attention, relevance
+from regard.model.heads import Model
 
 METHODS: dict[str, Attribution] = {
     "attention": last_attention,
@@ -21,6 +27,11 @@ METHODS: dict[str, Attribution] = {
     "gradient-input": gradient_input,
     "integrated-gradients": integrated_gradients,
     "decompx": decompose,
+}
+# Of methods whose scores must add to something: (model, packed, target, scores) -> by how much they miss it.
+GAPS: dict[str, Callable[[Model, Packed, Tensor, list[Tensor]], Tensor]] = {
+    "integrated-gradients": completeness_gap,
+    "decompx": logit_gap,
 }
 
 

@@ -79,17 +79,18 @@ def gradient_attention(model: Model, packed: Packed, target: Tensor) -> list[Ten
 def relevance(model: Model, packed: Packed, target: Tensor) -> list[Tensor]:
     """Attention times its gradient where that is positive, carried down all layers (Chefer et al. 2021).
 
-    R <- R + Ā R with Ā = mean_h (A dF/dA)^+, of which one row is carried from the top.
+    R <- R + Ā R with Ā = mean_h (A dF/dA)^+, of which one row is carried from the top; what the pooled tokens have of
+    themselves from the outset is left out.
     """
     layers = range(model.encoder.config.layers)
     found = _answer_slopes(model, packed, target, layers)
     out = []
     for sequence in range(len(packed.lengths)):
-        row = start(model, found.found, sequence)
+        row = top = start(model, found.found, sequence)
         for layer in reversed(layers):
             positive = ((rows, tile.clamp_min_(0).mean(0)) for rows, tile in found.products(layer, sequence))
             row = row + pull(row, positive)
-        out.append(row)
+        out.append(row - top)
     return out
 
 
