@@ -55,9 +55,7 @@ class Curves:
     comprehensiveness: list[float] = field(default_factory=list)
     sufficiency: list[float] = field(default_factory=list)
     flips: list[float] = field(default_factory=list)  # share of the deletions that change the likeliest label
-    reversed: list[float] = field(
-        default_factory=list
-    )  # comprehensiveness of the ranking turned round, if that differs
+    reversed: list[float] = field(default_factory=list)  # comprehensiveness of the ranking turned round
     leave_one_out: list[float] = field(default_factory=list)  # tau-b with it; nan where either has no order
     spearman: list[float] = field(default_factory=list)
     seconds: float = 0.0  # for the scores of all texts

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+import regard
 from regard.data.packing import pack
 from regard.errors import Problem
 from regard.lens.attribute import decomposition
 from regard.lens.attribute.decomposition import decompose, with_bias
+from regard.model.heads import Head, Model
 
 
 class Parts(dict):
@@ -101,6 +103,21 @@ def test_parts_are_those_written_out_and_add_to_the_logit(room, model, packed, t
         for sequence in (0, 2, 3):
             expected = naive(model, packed, places[sequence], values, int(target[sequence]))
             torch.testing.assert_close(scores[sequence], expected.float(), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["minilm-l6", "m3e-small"])
+def test_parts_of_real_models_add_to_the_logit(name, checkpoint):
+    base = regard.load(checkpoint(name))
+    torch.manual_seed(0)
+    head = Head(base.model.encoder.config.width, 2, 0.0)
+    torch.nn.init.normal_(head.linear.weight, std=0.3)
+    model = Model(base.model.encoder, base.model.pooling, head).eval()
+    packed, target = (
+        pack(base.tokenizer.encode(["Nobody asks why the fox jumps.", "他是一名医生。"])),
+        torch.tensor([0, 1]),
+    )
+    scores = decompose(model, packed, target)
+    assert decomposition.logit_gap(model, packed, target, scores).abs().max() < 1e-4
 
 
 def test_a_bias_is_shared_by_what_parts_have_of_it_and_equally_where_none_has():

@@ -27,12 +27,11 @@ def integrated_gradients(model: Model, packed: Packed, target: Tensor, *, nodes:
     vector is zero; positions and segments stay. Scores add to F(x) - F(0) but for the integral's error, see
     `completeness_gap`.
     """
-    total = torch.zeros(())
-    words = torch.zeros(())
+    scores = torch.zeros(len(packed.ids), device=packed.ids.device)
     for place, weight in gauss_legendre(nodes):
         words, slope = _slope(model, packed, target, place)
-        total = total.to(slope.device) + weight * slope
-    return by_sequence((words * total).sum(-1), packed)
+        scores += weight * (words * slope).sum(-1)
+    return by_sequence(scores, packed)
 
 
 def completeness_gap(model: Model, packed: Packed, target: Tensor, scores: list[Tensor]) -> Tensor:

@@ -103,7 +103,7 @@ def attention_integrated(model: Model, packed: Packed, target: Tensor, *, nodes:
     last = model.encoder.config.layers - 1
     name = f"layer.{last}.attention.mixed"
     found = _answer_slopes(model, packed, target, [last])
-    total = torch.zeros_like(found.mixed[last])
+    total = torch.zeros_like(found.mixed[last], dtype=torch.float32)
     for place, weight in gauss_legendre(nodes):
         leaves: list[Tensor] = []
 
