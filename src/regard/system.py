@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from regard import disk, hub
 from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
-from regard.errors import Problem
+from regard.errors import Problem, nearest
+from regard.lens.attribute import methods
+from regard.lens.attribute.explanation import Explanation
 from regard.lens.capture import capture
 from regard.lens.contribution import value_norms
 from regard.lens.look import Look, Words
@@ -61,7 +63,8 @@ class Card:
 class System:
     """Tokenizer, model and labels.
 
-    system(texts) answers; system.encode(texts) gives vectors; system.look(text) shows attention.
+    system(texts) answers; system.encode(texts) gives vectors; system.look(text) shows attention;
+    system.explain(text) gives the tokens that an answer depends on.
     """
 
     faithful: dict[str, Any] | None = None  # what `regard faithful` has measured, where it has
@@ -99,7 +102,7 @@ class System:
         """
         if self.model.head is None:
             raise Problem("This model has no head, so it predicts nothing. Train one: regard train --model ...")
-        found = self._run(texts, pairs, self._answers, self.model.head.linear.weight.shape[0], advance)
+        found = self._run(texts, pairs, self.probabilities, self.model.head.linear.weight.shape[0], advance)
         return found[:, 0] if self.card.task == "regress" else found
 
     def look(
@@ -154,6 +157,33 @@ class System:
             names.append(self.tokenizer.token(int(encoding.ids[first])) if encoding.words[first] < 0 else own[span])
         return Words(tuple(names), of)
 
+    def explain(
+        self, text: str, pair: str | None = None, *, method: str = "relevance", label: str | None = None
+    ) -> Explanation:
+        """How much each token speaks for a label, or for the likeliest, by one of `lens.attribute.methods`."""
+        attribute = methods.method(method)
+        pairs = None if pair is None else [pair]
+        encoding = self.tokenizer.encode([text], pairs, max_length=self.card.max_length)[0]
+        packed = pack([encoding]).to(self.device)
+        number, said, probability = 0, "", None
+        if self.model.head is not None:
+            with torch.no_grad():
+                row = self.probabilities(self.model(packed, hidden=False))[0].float().cpu().numpy()
+            number = int(row.argmax()) if label is None else self._output(label)
+            said = self.card.labels[number] if self.card.labels else f"{float(row[0]):.3g}"
+            probability = float(row[number]) if self.card.labels else None
+        target = torch.tensor([number], device=self.device)
+        scores = attribute(self.model, packed, target)
+        gap = float(methods.GAPS[method](self.model, packed, target, scores)) if method in methods.GAPS else None
+        tokens = tuple(self.tokenizer.tokens(encoding))
+        return Explanation(tokens, scores[0].cpu().numpy(), method, said, probability, gap, encoding.dropped)
+
+    def _output(self, label: str) -> int:
+        if label not in self.card.labels:
+            known = ", ".join(self.card.labels) or "none, for it predicts a number"
+            raise Problem(f"There is no label '{label}'. {nearest(label, self.card.labels)}Known: {known}.")
+        return self.card.labels.index(label)
+
     def answer(self, row: Any) -> Answer:
         """A row of `predict` in words."""
         task, labels = self.card.task, self.card.labels
@@ -186,7 +216,8 @@ class System:
         self.tokenizer.save(folder)
         disk.write_text(folder / "regard.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
-    def _answers(self, output: Output) -> torch.Tensor:
+    def probabilities(self, output: Output) -> torch.Tensor:
+        """What the head says, (sequences, outputs), as probabilities, or as numbers in a regression's own scale."""
         assert output.logits is not None
         if self.card.task == "classify":
             return output.logits.softmax(-1)
@@ -282,10 +313,8 @@ def _measured(path: Path) -> dict[str, Any] | None:
 
 
 def open_folder(name: str | Path, *, revision: str = "main") -> tuple[Path, checkpoints.Checkpoint, Tokenizer]:
-    """The model folder of that name, or the one inside a run's folder, with its checkpoint and its tokenizer."""
-    folder = hub.model_folder(str(name), revision=revision)
-    if (folder / "model" / "config.json").exists():  # the folder of a run
-        folder = folder / "model"
+    """The model folder of that name with its checkpoint and its tokenizer."""
+    folder = find_folder(name, revision=revision)
     origin, tokenizer = checkpoints.load(folder), Tokenizer.load(folder)
     if tokenizer.size > origin.config.vocabulary:
         raise Problem(
@@ -293,6 +322,12 @@ def open_folder(name: str | Path, *, revision: str = "main") -> tuple[Path, chec
             "they do not belong together."
         )
     return folder, origin, tokenizer
+
+
+def find_folder(name: str | Path, *, revision: str = "main") -> Path:
+    """The model folder of that name, or the one inside a run's folder."""
+    folder = hub.model_folder(str(name), revision=revision)
+    return folder / "model" if (folder / "model" / "config.json").exists() else folder
 
 
 def build(

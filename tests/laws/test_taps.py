@@ -14,7 +14,7 @@ from regard.model.taps import Tap
 
 LAYER = (
     "attention.query", "attention.key", "attention.value", "attention.lse", "attention.mixed", "attention.output",
-    "feedforward.output", "output",
+    "attention.sum", "feedforward.output", "feedforward.sum", "output",
 )  # fmt: skip
 NAMES = [
     "embeddings.word", "embeddings.output", *(f"layer.{i}.{name}" for i in range(2) for name in LAYER), "pooled",

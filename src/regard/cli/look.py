@@ -1,8 +1,8 @@
-"""Verbs that look at one text; torch and its like are imported inside the verb that needs them."""
+"""Verbs that look at texts and explain answers; torch and its like are imported inside the verb that needs them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,3 +55,93 @@ def look(
     console.print(picture(found, row=row, column=column, top=top, width=console.width))
     if html:
         typer.echo(f"The page is {html}")
+
+
+@app.command(epilog='Example: regard explain runs/reviews "A film to forget." --method relevance')
+def explain(
+    model: Model,
+    text: Annotated[str, typer.Argument(help="The text whose answer is to be explained.")],
+    pair: Annotated[str, typer.Argument(help="A second text.")] = "",
+    method: Annotated[str, typer.Option(help="One of those that regard faithful measures.")] = "relevance",
+    label: Annotated[str, typer.Option(help="The label to explain; by default the likeliest.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show how much each token speaks for an answer, and whether that has been measured."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from regard.lens.attribute.explanation import picture
+    from regard.lens.attribute.methods import described
+    from regard.study.faithful import guard, measured
+    from regard.system import find_folder, load
+
+    found = load(model, precision="float32").explain(text, pair or None, method=method, label=label or None)
+    line = guard(measured(find_folder(model)), method)
+    if as_json:
+        print_json(found.table() | {"guard": line})
+        return
+    console = Console()
+    console.print(picture(found))
+    console.print(Text(f"{described(method)}\n{line}", style="dim"))
+
+
+@app.command(epilog="Example: regard faithful runs/reviews test.csv --methods relevance,rollout --texts 100")
+def faithful(
+    model: Model,
+    data: Annotated[str, typer.Argument(help="Rows of texts: csv, tsv, jsonl or parquet.")],
+    methods: Annotated[str, typer.Option(help="Methods with commas between them; by default all.")] = "",
+    texts: Annotated[int, typer.Option(help="How many texts are drawn.")] = 200,
+    deletion: Annotated[str, typer.Option(help="mask: [MASK] in its place; drop: removed; pad: not seen.")] = "mask",
+    level: Annotated[str, typer.Option(help="What is taken away at a time: token or word.")] = "token",
+    column: Annotated[str, typer.Option(help="The column of texts.")] = "",
+    pair: Annotated[str, typer.Option(help="The column of second texts.")] = "",
+    format: Annotated[str, typer.Option(help="auto, csv, tsv, jsonl, parquet or lines.")] = "auto",  # noqa: A002
+    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
+    out: Annotated[str, typer.Option(help="Where the table goes; by default faithful.json beside the model.")] = "",
+    seed: Annotated[int, typer.Option(help="Which texts, and which random rankings.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure whether methods of attribution find the tokens that answers depend on."""
+    from regard.lens.attribute.methods import METHODS
+    from regard.screen import Screen
+    from regard.study.faithful import measure
+
+    names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
+    with Screen(quiet=as_json) as screen:
+        table = measure(
+            model, data, methods=names, texts=texts, deletion=deletion, level=level,
+            columns={"text": column, "pair": pair}, format=format, encoding=encoding, out=out, seed=seed,
+            counter=lambda total: screen.counter("measuring", total),
+        )  # fmt: skip
+    if as_json:
+        print_json(table)
+    else:
+        _show_faithful(table)
+
+
+def _show_faithful(table: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{table['texts']:,} texts of {table['data']}, deletion: {table['deletion']}, 95 % intervals"
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("method", no_wrap=True)
+    names = ("comprehensiveness", "sufficiency", "against random", "tau, leave one out", "seconds a text")
+    for name in names:
+        shown.add_column(name, justify="right")
+    rows = sorted(table["methods"].items(), key=lambda row: -row[1]["comprehensiveness"][0])
+    for name, one in [*rows, ("random", table["random"])]:
+        keys = ("comprehensiveness", "sufficiency", "against_random", "leave_one_out")
+        seconds = f"{one['seconds']:.4f}" if "seconds" in one else ""
+        shown.add_row(name, *(_figure(one[key]) if key in one else "" for key in keys), seconds)
+    console = Console()
+    console.print(shown)
+    for name, reason in table["refused"].items():
+        console.print(f"{name} was left out: {reason}", markup=False, highlight=False)
+    console.print("Good methods have a large comprehensiveness and a small sufficiency.")
+    console.print(f"table  {table['out']}", highlight=False, soft_wrap=True)
+
+
+def _figure(cell: list[float]) -> str:
+    value, low, high = cell
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -55,14 +55,24 @@ class Capture:
             yield queries, self.weights(layer, sequence, queries=queries)
 
 
-def capture(encoder: Encoder, packed: Packed, *, layers: Sequence[int] | None = None, values: bool = False) -> Capture:
-    """Runs the encoder and keeps what the attention of these layers, or of all, was computed from."""
+def capture(
+    encoder: Encoder,
+    packed: Packed,
+    *,
+    layers: Sequence[int] | None = None,
+    values: bool = False,
+    more: Sequence[str] = (),
+) -> Capture:
+    """Runs the encoder and keeps what the attention of these layers, or of all, was computed from.
+
+    `more` names further values of each layer to keep, such as `attention.sum`.
+    """
     count = encoder.config.layers
     chosen = tuple(range(count)) if layers is None else tuple(layers)
     if wrong := [layer for layer in chosen if not 0 <= layer < count]:
         raise Problem(f"There is no layer {wrong[0]}: this model's are numbered from 0 to {count - 1}.")
-    names = ("query", "key", "lse", *(("value",) if values else ()))
-    tap = Tap(watch=[f"layer.{layer}.attention.{name}" for layer in chosen for name in names])
+    names = [f"attention.{name}" for name in ("query", "key", "lse", *(("value",) if values else ()))]
+    tap = Tap(watch=[f"layer.{layer}.{name}" for layer in chosen for name in (*names, *more)])
     with torch.no_grad():
         encoder(packed, tap=tap)
     return Capture(packed, chosen, spans(packed), tap.trace)

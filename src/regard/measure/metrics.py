@@ -165,6 +165,17 @@ def spearman(truth: Array, predicted: Array) -> float:
     return pearson(average_ranks(truth), average_ranks(predicted))
 
 
+def kendall(truth: Array, predicted: Array) -> float:
+    """Kendall's tau-b, (agreeing - opposed pairs) / sqrt(pairs untied in one x in the other); nan where all are tied.
+
+    All pairs are written out, in memory of the order of the rows squared.
+    """
+    truth, predicted = aligned(truth, predicted)
+    first, second = (np.sign(column[:, None] - column).astype(np.int64) for column in (truth, predicted))
+    untied = float((first != 0).sum()) * float((second != 0).sum())
+    return float((first * second).sum() / np.sqrt(untied)) if untied else float("nan")
+
+
 def average_ranks(values: Array) -> NDArray[np.float64]:
     """Ranks from 1; equal values share the mean of the ranks that they occupy."""
     # Dense ids (see `dense`) are counted, everything else is sorted first.

@@ -98,7 +98,8 @@ class PostNorm(nn.Module):
 
     def forward(self, x: Tensor, packed: Packed, *, tap: Tap | None, name: str) -> Tensor:
         """(tokens, width) -> (tokens, width)."""
-        return self.norm(self.dropout(self.part(x, packed, tap=tap, name=name), onto=x))  # type: ignore[no-any-return]
+        total = self.dropout(self.part(x, packed, tap=tap, name=name), onto=x)
+        return self.norm(see(tap, f"{name}.sum", total))  # type: ignore[no-any-return]
 
     def first(self, x: Tensor, packed: Packed) -> Tensor:
         """What `forward` gives for the first token of each sequence: (tokens, width) -> (sequences, width)."""

@@ -8,7 +8,9 @@
     layer.3.attention.lse  (tokens, heads)   log of the softmax's denominator
     layer.3.attention.mixed                  (tokens, heads, head_width): the heads' weighted sums of values
     layer.3.attention.output                 (tokens, width): mixed heads, joined and projected
+    layer.3.attention.sum  (tokens, width)   the residual: the layer's input and what attention adds, not yet normalised
     layer.3.feedforward.output               (tokens, width)
+    layer.3.feedforward.sum                  (tokens, width): the same of the feed-forward part
     layer.3.output         (tokens, width)   after residual and normalisation
     pooled                 (sequences, width)
     logits                 (sequences, outputs)
