@@ -76,3 +76,8 @@ class Screen:
         """A function that moves a bar on by so many."""
         task = self.bar.add_task(description, total=total)
         return lambda count: self.bar.advance(task, count)
+
+    def share(self, description: str) -> Any:
+        """A function that moves a bar to a share of the whole."""
+        task = self.bar.add_task(description, total=1.0)
+        return lambda share: self.bar.update(task, completed=share)

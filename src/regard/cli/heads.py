@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
+from regard.errors import Problem
 
 
 @app.command(
@@ -60,3 +61,98 @@ def relations(
     Console().print(tables.relations(found), *([tables.probes(rows)] if rows else []))
     for line in [*found.said, *(f"All scores are in {path}" for path in written)]:
         typer.echo(line)
+
+
+@app.command(
+    epilog="Example: regard heads google-bert/bert-base-uncased corpus.txt --out heads.parquet  |  regard heads query "
+    "heads.parquet \"SELECT layer, head FROM heads WHERE statistic = 'entropy' ORDER BY mean LIMIT 5\""
+)
+def heads(
+    model: Annotated[str, typer.Argument(help="The folder of a run or of a model, or a hub name; or the word query.")],
+    corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .bz2, .xz. Or the table.")],
+    sql: Annotated[str, typer.Argument(help="After query: what to ask the table, which is called heads.")] = "",
+    out: Annotated[str, typer.Option(help="The table; after query, of the answer, in any format by its name.")] = "",
+    pairs: Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")] = False,
+    length: Annotated[int, typer.Option(help="Tokens of a text at most; 0: as many as the model reads.")] = 0,
+    texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 0,
+    words: Annotated[str, typer.Option(help="Weight on the own word, by a segmenter: auto, space or zh.")] = "",
+    own: Annotated[list[str] | None, typer.Option("--class", help="Tokens of your own: negation=not,no,never")] = None,
+    reach: Annotated[int, typer.Option(min=1, help="The largest offset.")] = 3,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also the largest weight of each row.")] = False,
+    norms: Annotated[bool, typer.Option("--norms", help="Also shares by the norm of what a weight brings.")] = False,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Measure what every head does over a corpus, or ask the table of an earlier pass.
+
+    One pass beside the fused kernel, in memory that does not grow. Killed, it goes on where it was when it is called
+    again.
+    """
+    if model == "query":
+        _query(corpus, sql, out, as_json)
+        return
+    from rich.console import Console
+
+    from regard.data import sources
+    from regard.data.corpus import Corpus
+    from regard.screen import Screen
+    from regard.study import heads as study
+    from regard.study import tables
+    from regard.system import load
+
+    target = sources.ready(out or "heads.parquet")
+    text = Corpus(corpus)
+    plan = study.Plan(
+        length=length or (128 if pairs else 0), pairs=pairs, texts=texts, words=words, classes=_classes(own or []),
+        reach=reach, confidence=confidence, norms=norms,
+    )  # fmt: skip
+    system = load(model, precision=precision)
+    state = target.with_name(target.name + ".state")
+    with Screen(quiet=as_json) as screen:
+        move = screen.share("reading heads")
+        found = study.study(system, text, plan, state=state, advance=move)
+    constant = {"model": model, "corpus": text.path.name}
+    sources.write([constant | row for row in found.rows], target)
+    state.unlink(missing_ok=True)
+    if as_json:
+        said = {"texts": found.texts, "tokens": found.tokens, "said": found.said, "rows": found.rows}
+        print_json(said | {"out": str(target)})
+        return
+    Console().print(tables.heads(found))
+    speed = found.tokens / max(found.seconds, 1e-9)
+    for line in [*found.said, f"{found.texts:,} texts, {speed:,.0f} tokens a second; the table is {target}"]:
+        typer.echo(line)
+
+
+def _classes(own: list[str]) -> dict[str, list[str]]:
+    out = {}
+    for word in own:
+        name, equals, tokens = word.partition("=")
+        if not equals or not tokens:
+            raise Problem(f"A class is a name and its tokens, as in negation=not,no,never; this is '{word}'.")
+        out[name] = tokens.split(",")
+    return out
+
+
+def _query(path: str, sql: str, out: str, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from regard.data import sources
+    from regard.study.store import query
+
+    if not sql:
+        raise Problem('Say what to ask, for example: regard heads query heads.parquet "SELECT * FROM heads LIMIT 5".')
+    found = query(path, sql)
+    rows = found.to_pylist()
+    if out:
+        sources.write(rows, sources.ready(out))
+    if as_json:
+        print_json({"columns": found.column_names, "rows": rows})
+        return
+    table = Table()
+    for name in found.column_names:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console().print(table)

@@ -45,12 +45,18 @@ def vectors(encoder: Encoder, packed: Packed, *, layers: Sequence[int] | None = 
 
 
 def value_norms(encoder: Encoder, found: Capture, layer: int, sequence: int) -> Tensor:
-    """The norm of what each head would add to the stream from each token, ||v_j^h W_O^h||: (S, heads) float32.
+    """The norm of what each head would add to the stream from each token of a sequence: (S, heads) float32."""
+    return norms(encoder, layer, found.part(layer, "value", sequence))
 
-    By ||v W||^2 = v (W W^T) v^T, with one (d, d) Gram matrix for each head: O(S d^2) and never S x heads x width.
-    Times the weight alpha_ij^h it is the norm that token i gets from token j through head h (Kobayashi et al. 2020).
+
+def norms(encoder: Encoder, layer: int, value: Tensor) -> Tensor:
+    """||v_j W_O^h|| of values (tokens, heads, d): (tokens, heads) float32.
+
+    By ||v W||^2 = v (W W^T) v^T, with one (d, d) Gram matrix for each head: O(tokens d^2) and never tokens x heads x
+    width. Times the weight alpha_ij^h it is the norm that token i gets from token j through head h (Kobayashi et al.
+    2020).
     """
-    value = found.part(layer, "value", sequence)  # (S, heads, d)
+    value = value.float()
     output = projections(encoder, layer)
     gram = torch.einsum("hdw,hew->hde", output, output)
     squares = torch.einsum("jhd,hde,jhe->jh", value, gram, value)

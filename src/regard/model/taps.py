@@ -31,6 +31,10 @@ from regard.batch import Trace
 Edit = Callable[[Any], Any]
 
 
+class Enough(Exception):  # noqa: N818 - it is no error
+    """Raised by a tap that has seen all it wants, and caught by whoever gave it: the rest need not be computed."""
+
+
 class Tap:
     """Watches the values whose names match a pattern into `trace`, after the edits of those that match another.
 

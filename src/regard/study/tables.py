@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from regard.study.heads import Heads
 from regard.study.relations import CHANCES, Relations
 
 FEW = 20  # words: relations with fewer have intervals too wide to show
@@ -75,3 +77,24 @@ def _spread(row: dict[str, Any], name: str, deviation: str) -> str:
     if row[name] is None:
         return ""
     return f"{100 * row[name]:.1f}" + ("" if row[deviation] is None else f" ± {100 * row[deviation]:.1f}")
+
+
+def heads(found: Heads) -> RenderableType:
+    """The heads that stand out in each statistic of all rows: with the largest mean over texts, and with the least."""
+    title = f"heads that stand out over {found.texts:,} texts: layer.head, mean [95 % interval]"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name in ("statistic", "all", "most", "least"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "all" else "left")
+    names = dict.fromkeys(row["statistic"] for row in found.rows)
+    for statistic in (name for name in names if not re.match("(cls|sep)_to_(?!sep)", name)):
+        rows = [row for row in found.rows if row["statistic"] == statistic and row["n"]]
+        if rows:
+            mean = sum(row["mean"] for row in rows) / len(rows)
+            most, least = (f(rows, key=lambda row: row["mean"]) for f in (max, min))
+            table.add_row(statistic, f"{mean:.3f}", _head(most), _head(least))
+    return table
+
+
+def _head(row: dict[str, Any]) -> str:
+    place = f"{row['layer']}.{row['head']}"
+    return f"{place:>5} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"

@@ -1,0 +1,95 @@
+"""Running text as a stream: line by line, plain or packed, in memory that does not grow with the file.
+
+A line is a sentence or a paragraph; an empty line ends a document.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from regard.data.sources import locate
+from regard.errors import Problem
+
+PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+
+
+class Corpus:
+    """The lines of a text file in UTF-8; `share` says how much of the file has been read."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = locate(path)
+        if self.path.is_dir():
+            raise Problem(f"{self.path} is a folder. Name one file of running text.")
+        self.size = self.path.stat().st_size
+        self.undecodable = 0  # lines with bytes that are no UTF-8, which are read as U+FFFD
+        self._raw: BinaryIO | None = None  # open while lines are read
+        self._share = 0.0
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1, by the bytes of the file."""
+        return self._share if self._raw is None else self._raw.tell() / max(1, self.size)
+
+    def lines(self) -> Iterator[str]:
+        """Every line without its end, the empty ones included; raises `Problem` where the file is broken off."""
+        number = 0
+        with self.path.open("rb") as raw:
+            self._raw = raw
+            start = raw.read(6)
+            raw.seek(0)
+            opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
+            stream = opener(raw, "rb") if opener else raw
+            try:
+                for number, line in enumerate(stream, 1):
+                    yield self._text(line, first=number == 1)
+            except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+                raise Problem(
+                    f"{self.path} is broken off or damaged after line {number:,} ({error}). Fetch it again."
+                ) from None
+            finally:
+                self._share, self._raw = self.share, None
+
+    def _text(self, line: bytes, *, first: bool) -> str:
+        if first:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        text = line.decode("utf-8", "replace").rstrip("\r\n").replace("\0", "\ufffd")
+        if "\ufffd" in text and b"\xef\xbf\xbd" not in line and b"\0" not in line:
+            self.undecodable += 1
+        return text
+
+
+def pairs(lines: Sequence[str], sizes: Sequence[int], room: int) -> tuple[list[tuple[str, str]], int]:
+    """Neighbouring lines of one document as pairs of texts of at most `room` tokens together, and the lines used up.
+
+    As many lines as fit are parted where the halves are most alike in length (the segments of BERT's pre-training,
+    without chance). A line alone, or longer than the room, is no pair and is passed over. Lines at the end that could
+    still be joined by later ones are not used up.
+    """
+    out: list[tuple[str, str]] = []
+    start = 0
+    while True:
+        end, tokens = start, 0
+        while end < len(lines) and tokens + sizes[end] <= room:
+            tokens += sizes[end]
+            end += 1
+        if end == len(lines):
+            return out, start
+        if end - start > 1:
+            out.append(parted(lines[start:end], sizes[start:end]))
+        start = max(end, start + 1)
+
+
+def parted(lines: Sequence[str], sizes: Sequence[int]) -> tuple[str, str]:
+    """Two or more lines as two texts, parted where the first is nearest to half of all tokens."""
+    half, total, gaps = sum(sizes) / 2, 0, []
+    for size in sizes[:-1]:
+        total += size
+        gaps.append(abs(total - half))
+    middle = 1 + gaps.index(min(gaps))
+    return " ".join(lines[:middle]), " ".join(lines[middle:])

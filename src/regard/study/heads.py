@@ -1,0 +1,275 @@
+"""What every head of a model does over a corpus: one pass, in memory that does not grow, that goes on where killed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regard import disk
+from regard.batch import Encoding, Packed
+from regard.data.corpus import Corpus, pairs, parted
+from regard.data.packing import cut, pack
+from regard.errors import Problem
+from regard.lens.statistics import Classes, Moments, Wanted, read
+from regard.lens.sums import Workspace
+from regard.system import System
+from regard.text.tokenizer import Tokenizer
+from regard.text.words import segmenter, words_of
+
+BATCH_TOKENS = 4096
+CHUNK = 2048  # texts sorted by length at a time
+SAVE_SECONDS = 20.0
+STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
+
+Advance = Callable[[float], None]  # told the share of the corpus that has been read
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a corpus is read, and what is asked of it."""
+
+    length: int = 0  # tokens of a text; 0: the model's own limit
+    pairs: bool = False  # neighbouring lines as [CLS] A [SEP] B [SEP], as in pre-training
+    texts: int = 0  # at most so many; 0: all
+    words: str = ""  # a segmenter, for the weight on the same word; empty: not asked
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of one's own: name -> tokens
+    reach: int = 3
+    confidence: bool = False
+    norms: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What a pass has found: `rows` are those of the table, `docs/lens.md` has their columns."""
+
+    rows: list[dict[str, Any]]
+    texts: int
+    tokens: int
+    said: list[str]
+    seconds: float = 0.0
+
+
+def classes(tokenizer: Tokenizer, own: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Names of the classes of tokens, and which token of the vocabulary is of which: (vocabulary, classes) 0 or 1."""
+    tokens = [tokenizer.token(number) for number in range(tokenizer.size)]
+    kinds: dict[str, Callable[[str], bool]] = {
+        "cls": lambda token: token == "[CLS]",
+        "sep": lambda token: token == "[SEP]",
+        "stop": lambda token: token in STOPS,
+        "punctuation": lambda token: all(unicodedata.category(c).startswith("P") for c in token),
+        "number": str.isnumeric,
+        "continuation": lambda token: token.startswith("##"),
+    }
+    for name, members in own.items():
+        if name in kinds or not name.isidentifier():
+            raise Problem(f"A class of tokens cannot be named '{name}'. Take a word of letters that is not taken yet.")
+        if missing := [token for token in members if tokenizer.number(token) is None]:
+            raise Problem(f"The vocabulary has no token '{missing[0]}', which class '{name}' names.")
+        kinds[name] = set(members).__contains__
+    table = np.array([[kind(token) for kind in kinds.values()] for token in tokens], dtype=np.float32)
+    return tuple(kinds), table
+
+
+def study(
+    system: System, corpus: Corpus, plan: Plan, *, state: Path | None = None, advance: Advance = lambda share: None
+) -> Heads:
+    """One pass over a corpus; what has been summed up is kept in the file `state`, and taken up from there."""
+    began = time.monotonic()
+    names, table = classes(system.tokenizer, plan.classes)
+    mark = _mark(system, corpus, plan)
+    total = _resumed(state, mark)
+    wanted, space = Wanted(plan.reach, plan.confidence, plan.norms), Workspace()
+    of_token = torch.from_numpy(table).to(system.device)
+    saved = time.monotonic()
+    for chunk in _chunks(system, corpus, plan, total):
+        for encodings, words in _batches(chunk, plan):
+            packed = pack(encodings).to(system.device)
+            found = Classes(names, of_token[packed.ids], words=_cells(words, packed) if plan.words else None)
+            total.moments.add(read(system.model.encoder, packed, found, wanted=wanted, space=space))
+        total.lines, total.texts = chunk.lines, total.texts + len(chunk.encodings)
+        total.tokens += sum(len(e.ids) for e in chunk.encodings)
+        total.cut += sum(e.dropped > 0 for e in chunk.encodings)
+        advance(corpus.share)
+        if state is not None and time.monotonic() - saved > SAVE_SECONDS:
+            _keep(state, mark, total)
+            saved = time.monotonic()
+    if not total.texts:
+        raise Problem(f"{corpus.path} has no text{' of two lines or more' if plan.pairs else ''} to read.")
+    if state is not None:
+        _keep(state, mark, total)
+    said = []
+    if total.cut:
+        room = _room(system, plan)
+        said.append(f"{total.cut:,} of {total.texts:,} texts are longer than {room} tokens and were cut.")
+    if corpus.undecodable:
+        said.append(f"{corpus.undecodable:,} lines have bytes that are no UTF-8.")
+    return Heads(total.moments.rows(), total.texts, total.tokens, said, time.monotonic() - began)
+
+
+@dataclass(slots=True)
+class _Total:
+    """What a pass has summed up so far, and how many lines of the file it has used up."""
+
+    moments: Moments = field(default_factory=Moments)
+    lines: int = 0
+    texts: int = 0
+    tokens: int = 0
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    lines: int  # used up with this chunk, from the start of the file
+    encodings: list[Encoding]
+    texts: list[tuple[str, ...]]
+
+
+def _room(system: System, plan: Plan) -> int:
+    most = system.model.encoder.config.positions
+    length = plan.length or min(system.card.max_length, most)
+    if not 8 <= length <= most:
+        raise Problem(f"Texts of {length} tokens: this model reads between 8 and {most}.")
+    return length
+
+
+def _chunks(system: System, corpus: Corpus, plan: Plan, total: _Total) -> Iterator[_Chunk]:
+    """Texts of the corpus in chunks, from where an earlier pass was stopped."""
+    room, detail = _room(system, plan), bool(plan.words)
+    find = _pairs if plan.pairs else _lines
+    left = plan.texts - total.texts if plan.texts else None
+    for lines, found in find(system.tokenizer, corpus, room, total.lines):
+        texts = found[:left]
+        if left is not None:
+            left -= len(texts)
+        if texts:
+            second = [text[1] for text in texts] if plan.pairs else None
+            firsts = [text[0] for text in texts]
+            encodings = system.tokenizer.encode(firsts, second, max_length=room, detail=detail)
+            yield _Chunk(lines, encodings, texts)
+        if left == 0:
+            return
+
+
+def _lines(_: Tokenizer, corpus: Corpus, room: int, skip: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
+    """Every line with something in it is a text."""
+    texts: list[tuple[str, ...]] = []
+    number = 0
+    for number, line in enumerate(corpus.lines(), 1):
+        if number > skip and line.strip():
+            texts.append((line,))
+            if len(texts) == CHUNK:
+                yield number, texts
+                texts = []
+    yield number, texts
+
+
+def _pairs(tokenizer: Tokenizer, corpus: Corpus, room: int, skip: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
+    """Neighbouring lines of one document, as many as fit, are a pair."""
+    texts: list[tuple[str, ...]] = []
+    lines: list[str] = []
+    sizes: list[int] = []
+    number = 0
+
+    def measure() -> None:
+        fresh = lines[len(sizes) :]
+        sizes.extend(len(e.ids) - 2 for e in tokenizer.encode(fresh, max_length=1 << 20) if fresh)
+
+    for number, line in enumerate(corpus.lines(), 1):
+        if number <= skip:
+            continue
+        if line.strip():
+            lines.append(line)
+        at_end = not line.strip()
+        if at_end or len(lines) % 256 == 0:
+            measure()
+            found, used = pairs(lines, sizes, room - 3)
+            texts += found
+            lines, sizes = lines[used:], sizes[used:]
+            if at_end:
+                texts += [parted(lines, sizes)] if len(lines) > 1 else []
+                lines, sizes = [], []
+        if len(texts) >= CHUNK:
+            yield number - len(lines), texts
+            texts = []
+    measure()
+    found, used = pairs(lines, sizes, room - 3)
+    rest = lines[used:]
+    texts += found + ([parted(rest, sizes[used:])] if len(rest) > 1 else [])
+    yield number, texts
+
+
+def _batches(chunk: _Chunk, plan: Plan) -> Iterator[tuple[list[Encoding], list[NDArray[np.int64]]]]:
+    """Encodings of like length, and with them which word each token is of."""
+    order = sorted(range(len(chunk.encodings)), key=lambda i: len(chunk.encodings[i].ids))
+    segment = segmenter(plan.words) if plan.words else None
+    for span in cut([len(chunk.encodings[i].ids) for i in order], BATCH_TOKENS):
+        encodings = [chunk.encodings[i] for i in order[span]]
+        words = [words_of(chunk.encodings[i], chunk.texts[i], segment) for i in order[span]] if segment else []
+        yield encodings, words
+
+
+def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:
+    """Places of token i and another token j of the same word, in packed places: (2, cells)."""
+    found = [np.empty((2, 0), dtype=np.int64)]
+    start = 0
+    for place in packed.order.tolist():
+        own = words[place]
+        for gap in range(1, len(own)):
+            same = np.flatnonzero((own[gap:] == own[:-gap]) & (own[gap:] >= 0))
+            if not len(same):  # words are runs of tokens: none is that long
+                break
+            found += [start + np.stack([same, same + gap]), start + np.stack([same + gap, same])]
+        start += len(own)
+    return torch.from_numpy(np.concatenate(found, 1)).to(packed.ids.device)
+
+
+def _mark(system: System, corpus: Corpus, plan: Plan) -> str:
+    """What must be the same for a pass to be taken up: weights, corpus and plan."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in system.model.encoder.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns]
+    return json.dumps([digest.hexdigest(), corpus_is, asdict(plan)], sort_keys=True, default=list)
+
+
+def _keep(state: Path, mark: str, total: _Total) -> None:
+    arrays = {f"{part}/{name}": value for part in PARTS for name, value in getattr(total.moments, part).items()}
+    counts = np.array([total.lines, total.texts, total.tokens, total.cut])
+    held = io.BytesIO()
+    np.savez(held, allow_pickle=False, mark=np.array(mark), counts=counts, **arrays)
+    disk.write_bytes(state, held.getvalue())
+
+
+PARTS = ("count", "mean", "squares")
+
+
+def _resumed(state: Path | None, mark: str) -> _Total:
+    if state is None or not state.exists():
+        return _Total()
+    try:
+        with np.load(io.BytesIO(state.read_bytes()), allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        raise Problem(f"{state} is damaged, so the pass cannot be taken up. Delete it to start anew.") from None
+    if str(arrays["mark"]) != mark:
+        raise Problem(
+            f"{state} is of a pass with another model, corpus or settings. Call it again as it was begun, delete that "
+            "file to start anew, or name another --out."
+        )
+    total = _Total(Moments(), *(int(n) for n in arrays["counts"]))
+    for part in PARTS:
+        found = {name.partition("/")[2]: value for name, value in arrays.items() if name.startswith(f"{part}/")}
+        setattr(total.moments, part, found)
+    return total

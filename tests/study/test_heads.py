@@ -1,0 +1,171 @@
+"""A pass over a corpus: its table, its questions in SQL, and that killed it goes on to the same numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import regard
+from regard.data.corpus import Corpus
+from regard.errors import Problem
+from regard.lens.statistics import Moments
+from regard.study import heads
+from regard.study.store import query
+
+
+@pytest.fixture(scope="module")
+def system(tiny):
+    return regard.load(tiny, precision="float32")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    rng = np.random.default_rng(0)
+    lines = ["".join(rng.choice(list("abcdef ."), rng.integers(1, 60))) for _ in range(400)]
+    path.write_text("\n".join(line if n % 7 else "" for n, line in enumerate(lines)) + "\n")
+    return path
+
+
+def numbers(found):
+    return {(r["layer"], r["head"], r["statistic"]): (r["n"], r["mean"], r["deviation"]) for r in found.rows}
+
+
+def test_a_text_counts_once_and_agrees_with_a_look_at_it(system, corpus):
+    found = heads.study(system, Corpus(corpus), heads.Plan())
+    texts = [line for line in corpus.read_text().splitlines() if line.strip()]
+    assert found.texts == len(texts)
+    weights = [system.look(text).weights for text in texts[:400]]
+    entropy = [-np.where(w > 0, w * np.log(np.maximum(w, 1e-30)), 0).sum(-1).mean(-1) for w in weights]
+    to_sep = [w[..., -1].mean(-1) for w in weights]
+    got = numbers(found)
+    for layer, head in np.ndindex(2, 4):
+        n, mean, deviation = got[layer, head, "entropy"]
+        own = [e[layer, head] for e in entropy]
+        assert (n, mean) == (len(texts), pytest.approx(np.mean(own), abs=1e-5))
+        assert deviation == pytest.approx(np.std(own, ddof=1), abs=1e-5)
+        assert got[layer, head, "to_sep"][1] == pytest.approx(np.mean([m[layer, head] for m in to_sep]), abs=1e-5)
+
+
+def test_pairs_have_two_texts_and_fit(system, corpus):
+    found = heads.study(system, Corpus(corpus), heads.Plan(pairs=True, length=40))
+    rows = {row["statistic"] for row in found.rows}
+    assert "to_own_text" in rows and found.texts > 20
+    assert not any("cut" in line for line in found.said)
+
+
+def test_own_classes_and_words_are_measured(system, corpus):
+    plan = heads.Plan(classes={"vowel": ["a", "e", "##a", "##e"]}, words="space", confidence=True, norms=True)
+    rows = numbers(heads.study(system, Corpus(corpus), plan))
+    names = {name for _, _, name in rows}
+    assert {"to_vowel", "to_own_word", "confidence", "norm_to_vowel"} <= names
+    for layer, head in np.ndindex(2, 4):
+        assert 0 < rows[layer, head, "to_own_word"][1] < 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "cause"),
+    [
+        (heads.Plan(classes={"cls": ["a"]}), "cannot be named 'cls'"),
+        (heads.Plan(classes={"x": ["nowhere"]}), "no token 'nowhere'"),
+        (heads.Plan(length=5000), "reads between 8 and 64"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_a_problem(system, corpus, plan, cause):
+    with pytest.raises(Problem, match=cause):
+        heads.study(system, Corpus(corpus), plan)
+
+
+def test_a_corpus_without_text_is_a_problem(system, tmp_path):
+    path = tmp_path / "empty.txt"
+    path.write_text("\n\n")
+    with pytest.raises(Problem, match="no text"):
+        heads.study(system, Corpus(path), heads.Plan())
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_pass_that_was_stopped_goes_on_to_the_same_bits(system, corpus, tmp_path, monkeypatch, paired):
+    monkeypatch.setattr(heads, "CHUNK", 16)
+    monkeypatch.setattr(heads, "SAVE_SECONDS", 0)
+    plan = heads.Plan(pairs=paired, length=40)
+    whole = numbers(heads.study(system, Corpus(corpus), plan))
+    state = tmp_path / "out.state"
+    add, calls = Moments.add, []
+
+    def stop(self, values):
+        calls.append(1)
+        if len(calls) in (2, 4, 5):
+            raise KeyboardInterrupt
+        add(self, values)
+
+    monkeypatch.setattr(Moments, "add", stop)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            heads.study(system, Corpus(corpus), plan, state=state)
+    found = numbers(heads.study(system, Corpus(corpus), plan, state=state))
+    assert found == whole
+
+
+def test_a_state_of_another_pass_is_not_taken_up(system, corpus, tmp_path):
+    state = tmp_path / "out.state"
+    heads.study(system, Corpus(corpus), heads.Plan(), state=state)
+    with pytest.raises(Problem, match="another model, corpus or settings"):
+        heads.study(system, Corpus(corpus), heads.Plan(reach=2), state=state)
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(Problem, match="damaged"):
+        heads.study(system, Corpus(corpus), heads.Plan(), state=state)
+
+
+def run(program, *words):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, *program, *map(str, words)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_command_goes_on_and_its_table_answers_questions(tiny, corpus, tmp_path):
+    corpus.write_text(corpus.read_text() * 60)
+    out, state = tmp_path / "heads.parquet", tmp_path / "heads.parquet.state"
+    often = "import regard.study.heads as h; h.CHUNK, h.SAVE_SECONDS = 64, 0; from regard.cli import main; main()"
+    words = ("heads", tiny, corpus, "--out", out, "--json")
+    child = run(["-c", often], *words)
+    limit = time.monotonic() + 100
+    while not state.exists() and time.monotonic() < limit:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert state.exists() and not out.exists()
+    child = run(["-c", often], *words)
+    answer, error = child.communicate()
+    assert child.returncode == 0, error
+    said = json.loads(answer)
+    assert said["texts"] == sum(bool(line.strip()) for line in corpus.read_text().splitlines())
+    assert out.exists() and not state.exists() and out.stat().st_size < 100_000
+
+    sql = "SELECT layer, head, mean FROM heads WHERE statistic = 'entropy' ORDER BY mean LIMIT 5"
+    child = run(["-m", "regard"], "heads", "query", out, sql, "--json")
+    answer, error = child.communicate()
+    assert child.returncode == 0, error
+    entropy = sorted(row["mean"] for row in said["rows"] if row["statistic"] == "entropy")
+    assert [row["mean"] for row in json.loads(answer)["rows"]] == pytest.approx(entropy[:5])
+
+
+def test_a_wrong_question_names_the_columns(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "relations.parquet"
+    pq.write_table(pa.table({"layer": [1, 2], "accuracy": [0.5, 0.75]}), path)
+    assert query(path, "SELECT max(accuracy) AS best FROM relations").to_pylist() == [{"best": 0.75}]
+    with pytest.raises(Problem, match=r"columns of heads are: layer, accuracy"):
+        query(path, "SELECT nothing FROM heads")
+    with pytest.raises(Problem, match="selects nothing"):
+        query(path, "-- a remark")
+    (tmp_path / "no.parquet").write_text("no")
+    with pytest.raises(Problem, match="parquet"):
+        query(tmp_path / "no.parquet", "SELECT 1")
