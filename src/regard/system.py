@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
 from regard.errors import Problem
 from regard.lens import look as lens
+from regard.lens.bind import bound, record
+from regard.lens.edit import Edit, Patch, Recording, tokens_named
 from regard.model import checkpoint as checkpoints
 from regard.model.encoder import bert, lower_precision
 from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
+from regard.model.taps import Edit as TapEdit
+from regard.model.taps import Tap
 from regard.text.tokenizer import Tokenizer
 
 log = logging.getLogger("regard")
@@ -76,24 +80,26 @@ class System:
             return self.encode(texts, pairs)
         return [self.answer(row) for row in self.predict(texts, pairs)]
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
-        """Pooled vectors: (texts, width) float32."""
-        return self._run(texts, pairs, lambda output: output.pooled, self.model.encoder.config.width)
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, edits: Sequence[Edit] = ()) -> Array:
+        """Pooled vectors: (texts, width) float32; with `edits` of attention, as they make them."""
+        return self._run(texts, pairs, lambda output: output.pooled, self.model.encoder.config.width, edits=edits)
 
     def predict(
         self,
         texts: Sequence[str],
         pairs: Sequence[str] | None = None,
         *,
+        edits: Sequence[Edit] = (),
         advance: Callable[[int], None] = lambda texts: None,
     ) -> Array:
         """Probabilities (texts, labels), or the number (texts,) of a regression; windows of a text are averaged.
 
-        `advance` is told how many texts each batch has read.
+        `edits` of attention, such as `Drop(3, 5)`, hold for this call alone. `advance` is told how many texts each
+        batch has read.
         """
         if self.model.head is None:
             raise Problem("This model has no head, so it predicts nothing. Train one: regard train --model ...")
-        found = self._run(texts, pairs, self._answers, self.model.head.linear.weight.shape[0], advance)
+        found = self._run(texts, pairs, self.outputs, self.model.head.linear.weight.shape[0], advance, edits)
         return found[:, 0] if self.card.task == "regress" else found
 
     def look(
@@ -149,7 +155,8 @@ class System:
         self.tokenizer.save(folder)
         disk.write_text(folder / "regard.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
-    def _answers(self, output: Output) -> torch.Tensor:
+    def outputs(self, output: Output) -> torch.Tensor:
+        """What `predict` gives of a model's output: probabilities, or numbers in the labels' units."""
         assert output.logits is not None
         if self.card.task == "classify":
             return output.logits.softmax(-1)
@@ -165,10 +172,12 @@ class System:
         take: Callable[[Output], torch.Tensor | None],
         width: int,
         advance: Callable[[int], None] = lambda texts: None,
+        edits: Sequence[Edit] = (),
     ) -> Array:
         """Rows for texts: tokenised and sorted in chunks, packed in batches, windows averaged."""
         out = np.zeros((len(texts), width), dtype=np.float32)
         cut_short: list[int] = []
+        edits = self._recorded(edits)
         for start in range(0, len(texts), CHUNK):
             span = slice(start, start + CHUNK)
             part = self.tokenizer.encode(
@@ -177,7 +186,7 @@ class System:
                 max_length=self.card.max_length,
                 stride=self.card.stride,
             )
-            for encodings, rows in self.batches(part, take):
+            for encodings, rows in self.batches(part, take, edits):
                 np.add.at(out[span], [e.source for e in encodings], rows)
                 advance(len({e.source for e in encodings}))
             out[span] /= np.bincount([e.source for e in part], minlength=1)[:, None]
@@ -187,18 +196,52 @@ class System:
         )
         return out
 
-    def batches(self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None]) -> Any:
+    def batches(
+        self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None], edits: Sequence[Edit] = ()
+    ) -> Any:
         """Runs encodings in batches of like length; yields (encodings, rows) with a row for each."""
+        for batch, packed in self.packs(encodings):
+            tap = Tap(edit=self._bound(edits, batch, packed)) if edits else None
+            with torch.no_grad():
+                rows = take(self.model(packed, tap=tap, hidden=False))
+            assert rows is not None
+            yield batch, rows.float().cpu().numpy()
+
+    def packs(self, encodings: list[Encoding]) -> Iterator[tuple[list[Encoding], Packed]]:
+        """Batches of like length, packed on the model's device, which is in evaluation mode."""
         ordered = sorted(encodings, key=lambda e: len(e.ids))
         # A walk through all modules takes, for one short text, as long as a layer.
         if any(part.training for part in (self.model, *self.model.children())):
             self.model.eval()
         for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
-            packed: Packed = pack(ordered[span]).to(self.device)
-            with torch.no_grad():
-                rows = take(self.model(packed, hidden=False))
-            assert rows is not None
-            yield ordered[span], rows.float().cpu().numpy()
+            yield ordered[span], pack(ordered[span]).to(self.device)
+
+    def _bound(self, edits: Sequence[Edit], encodings: list[Encoding], packed: Packed) -> dict[str, TapEdit]:
+        """The edits for one batch; its tokens are spelt out only where an edit names some."""
+        tokens = [self.tokenizer.tokens(e) for e in encodings] if tokens_named(edits) else None
+        return bound(edits, packed, self.model.encoder.config, tokens=tokens)
+
+    def _recorded(self, edits: Sequence[Edit]) -> list[Edit]:
+        """The edits, with what they take from other texts; raises `Problem` for a token that no text can have."""
+        if unknown := [token for token in tokens_named(edits) if self.tokenizer.number(token) is None]:
+            raise Problem(
+                f"The vocabulary has no token '{unknown[0]}', so no text has one. A longer word is several tokens: "
+                'regard look MODEL "the word" shows them.'
+            )
+        return [
+            replace(edit, source=self._record(edit))
+            if isinstance(edit, Patch) and isinstance(edit.source, str)
+            else edit
+            for edit in edits
+        ]
+
+    def _record(self, edit: Patch) -> Recording:
+        """A run of the text that a patch names as its source."""
+        found = self.tokenizer.encode(
+            [str(edit.source)], [edit.pair] if edit.pair else None, max_length=self.card.max_length
+        )
+        _, packed = next(self.packs(found))
+        return record(self.model.encoder, packed, edit, tokens=[self.tokenizer.tokens(found[0])])
 
 
 def warn_of_cuts(dropped: list[int], texts: int, length: int, *, cure: str) -> None:
