@@ -43,7 +43,10 @@ class Edit:
         for name in ("layer", "head"):
             self._check(name, is_number(getattr(self, name)), "a number from 0, a range such as 0-4, or *")
         for name in ("queries", "keys"):
-            self._check(name, are_places(getattr(self, name, ALL)), "a position, a token, first, last or *, or a list")
+            places = getattr(self, name, ALL)
+            self._check(name, are_places(places), "a position, a token, first, last or *, or a list of these")
+            if isinstance(places, list):
+                object.__setattr__(self, name, tuple(places))  # so that edits are equal and can be counted
 
     @property
     def explicit(self) -> bool:
