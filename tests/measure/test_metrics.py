@@ -117,7 +117,7 @@ def test_what_has_no_value_has_a_documented_answer():
     constant, rising = np.ones(4), np.arange(4.0)
     assert metrics.f1(np.zeros(3, int), np.zeros(3, int), average="binary") == 0.0
     assert metrics.matthews(np.ones(3, int), np.ones(3, int)) == 0.0
-    for correlation in (metrics.pearson, metrics.spearman):
+    for correlation in (metrics.pearson, metrics.spearman, metrics.kendall):
         assert math.isnan(correlation(constant, rising))
         assert math.isnan(correlation(rising, constant))
         assert math.isnan(correlation(np.array([1.0]), np.array([2.0])))
@@ -134,6 +134,7 @@ def test_correlations_equal_scipy_with_ties(rows, levels):
     truth[:2], predicted[:2] = (0, 1), (2, 1)  # never constant
     assert metrics.pearson(truth, predicted) == pytest.approx(scipy.stats.pearsonr(truth, predicted)[0], abs=1e-12)
     assert metrics.spearman(truth, predicted) == pytest.approx(scipy.stats.spearmanr(truth, predicted)[0], abs=1e-12)
+    assert metrics.kendall(truth, predicted) == pytest.approx(scipy.stats.kendalltau(truth, predicted)[0], abs=1e-12)
     np.testing.assert_array_equal(metrics.average_ranks(truth), scipy.stats.rankdata(truth))
 
 

@@ -165,6 +165,18 @@ def spearman(truth: Array, predicted: Array) -> float:
     return pearson(average_ranks(truth), average_ranks(predicted))
 
 
+def kendall(truth: Array, predicted: Array) -> float:
+    """Kendall's tau-b: pairs in the same order minus pairs in opposite order, over pairs not tied in either column.
+
+    The geometric mean of the two columns' untied pairs is the divisor (Kendall 1945); nan where either is constant. All
+    pairs are written out, so that it is meant for hundreds of rows, not for millions.
+    """
+    truth, predicted = aligned(truth, predicted)
+    first, second = (np.sign(column[:, None] - column[None, :]) for column in (truth, predicted))
+    untied = float(np.sqrt((first != 0).sum()) * np.sqrt((second != 0).sum()))
+    return float((first * second).sum() / untied) if untied else float("nan")
+
+
 def average_ranks(values: Array) -> NDArray[np.float64]:
     """Ranks from 1; equal values share the mean of the ranks that they occupy."""
     # Dense ids (see `dense`) are counted, everything else is sorted first.
