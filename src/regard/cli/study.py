@@ -145,12 +145,12 @@ def _show_ranking(ranking: Ranking) -> None:
     of_head = {(row.layer, row.head, row.statistic): row for row in ranking.heads}
     measured = [name for name in statistics if " " in name]
     heads = Table(title=f"heads by the change of loss on {ranking.n:,} rows, 95 % intervals", title_justify="left")
-    for name in ("head", *measured, *(f"rank by {name}" for name in statistics if name not in measured)):
+    for name in ("head", *measured, *(f"{name}: rank" for name in statistics if name not in measured)):
         heads.add_column(name, justify="right")
     first = sorted((row for row in ranking.heads if row.statistic == measured[0]), key=lambda row: row.rank)
     for row in first[:SHOWN_HEADS]:
         there = [of_head[row.layer, row.head, name] for name in statistics]
-        values = [f"{r.mean:+.4f} [{r.low:+.4f}, {r.high:+.4f}]" for r in there if r.statistic in measured]
+        values = [f"{r.mean:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in there if r.statistic in measured]
         ranks = [str(r.rank) for r in there if r.statistic not in measured]
         heads.add_row(f"{row.layer}.{row.head}", *values, *ranks)
     agreement = Table(title=f"do {len(first)} heads stand in the same order?", title_justify="left")
