@@ -240,6 +240,8 @@ class System:
         found = self.tokenizer.encode(
             [str(edit.source)], [edit.pair] if edit.pair else None, max_length=self.card.max_length
         )
+        cut_short = [e.dropped for e in found if e.dropped]
+        warn_of_cuts(cut_short, 1, self.card.max_length, cure="A patch takes its values from a shorter text as well.")
         _, packed = next(self.packs(found))
         return record(self.model.encoder, packed, edit, tokens=[self.tokenizer.tokens(found[0])])
 

@@ -134,10 +134,11 @@ def test_a_layer_has_norm_one():
     np.testing.assert_allclose(normalised(random)[0], random[0] / np.sqrt((random[0] ** 2).sum()))
 
 
-def test_a_model_that_answers_nothing(draw_model, encodings):
-    model = draw_model()
-    model.head = None
-    with pytest.raises(Problem, match="no head"):
-        slopes(model, pack(encodings), LABELS, loss)
-    with pytest.raises(Problem, match="without a head"):
-        dropped(model, pack(encodings))
+def test_a_model_that_answers_nothing_or_in_noise_is_a_problem(draw_model, encodings):
+    model, packed = draw_model(dropout=0.1), pack(encodings)
+    for change, said in ((model.train, "in training"), (lambda: setattr(model, "head", None), "no head")):
+        change()
+        with pytest.raises(Problem, match=said):
+            slopes(model, packed, LABELS, loss)
+        with pytest.raises(Problem, match=said):
+            dropped(model, packed)

@@ -54,16 +54,14 @@ def slopes(model: Model, packed: Packed, labels: Tensor, loss: Loss) -> Slopes:
     """One forward and one backward pass; examples and labels in the caller's order.
 
     `loss` is of each example by itself, so that no example's slopes depend on its company. Weights get no gradient and
-    need none.
+    need none. Raises `Problem` for a model in training, whose dropout would be in every number.
     """
+    _check(model)
     names = [f"layer.{layer}.{MIXED}" for layer in range(model.encoder.config.layers)]
     # The lowest heads' outputs are where the graph begins: what lies below them has no part in it.
     tap = Tap(names, {names[0]: lambda mixed: mixed.detach().requires_grad_()})
     with torch.enable_grad():
-        logits = model(packed, tap=tap, hidden=False).logits
-        if logits is None:
-            raise Problem("Importance is of an answer, and this model has no head. Train one: regard train --model ...")
-        total = loss(logits, labels).sum()
+        total = loss(model(packed, tap=tap, hidden=False).logits, labels).sum()
     mixed = [tap.trace.values[name] for name in names]
     found = torch.autograd.grad(total, mixed)
     with torch.no_grad():
@@ -111,9 +109,9 @@ def dropped(model: Model, packed: Packed) -> tuple[Tensor, Tensor]:
 
     What lies below a head is computed once for all: about half of what as many forward passes would take.
     """
-    if model.head is None:
-        raise Problem("What a head does for an answer cannot be measured on a model without a head of its own.")
-    config, blocks = model.encoder.config, model.encoder.blocks
+    _check(model)
+    config, blocks, answer = model.encoder.config, model.encoder.blocks, model.head
+    assert answer is not None
     into = Tap(["embeddings.output", *(f"layer.{layer}.output" for layer in range(config.layers))])
     rows = []
     with torch.no_grad():
@@ -124,8 +122,15 @@ def dropped(model: Model, packed: Packed) -> tuple[Tensor, Tensor]:
                 x, tap = below[layer], Tap(edit=bound([Drop(layer, head)], packed, config))
                 for number in range(layer, config.layers):
                     x = blocks[number](x, packed, tap=tap if number == layer else None, name=f"layer.{number}")
-                rows.append(model.head(model.pooling(x, packed)))
+                rows.append(answer(model.pooling(x, packed)))
     return plain, torch.stack(rows).unflatten(0, (config.layers, config.heads))
+
+
+def _check(model: Model) -> None:
+    if model.head is None:
+        raise Problem("Importance is of an answer, and this model has no head. Train one: regard train --model ...")
+    if model.training:
+        raise Problem("The model is in training, and dropout would be in every number. Call model.eval() first.")
 
 
 def _summed(of_token: Tensor, packed: Packed) -> Array:
