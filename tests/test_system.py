@@ -55,7 +55,7 @@ def test_windows_of_a_text_are_averaged(system):
     found = system.predict([text, "a"])
     windows = system.tokenizer.encode([text], max_length=64, stride=16)
     assert len(windows) > 2
-    rows = np.concatenate([rows for _, rows in system.batches(windows, system.probabilities)])
+    rows = np.concatenate([rows for _, rows in system.batches(windows, system.outputs)])
     np.testing.assert_allclose(found[0], rows.mean(0), atol=1e-6)
     system.card = replace(system.card, stride=0)
 

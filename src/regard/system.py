@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard import disk, hub
+from regard import disk, hub, views
 from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
-from regard.errors import Problem, nearest
-from regard.lens.attribute import methods
+from regard.errors import Problem
 from regard.lens.attribute.explanation import Explanation
-from regard.lens.capture import capture
-from regard.lens.contribution import value_norms
-from regard.lens.look import Look, Words
-from regard.lens.words import units
+from regard.lens.bind import bound, record
+from regard.lens.edit import Edit, Patch, Recording, tokens_named
+from regard.lens.look import Look
 from regard.model import checkpoint as checkpoints
 from regard.model.encoder import bert, lower_precision
 from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
-from regard.text.tokenizer import Tokenizer, clean
-from regard.text.words import segmenter, words_of
+from regard.model.taps import Edit as TapEdit
+from regard.model.taps import Tap
+from regard.text.tokenizer import Tokenizer
 
 log = logging.getLogger("regard")
 Array = NDArray[np.float32]
@@ -85,24 +84,26 @@ class System:
             return self.encode(texts, pairs)
         return [self.answer(row) for row in self.predict(texts, pairs)]
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
-        """Pooled vectors: (texts, width) float32."""
-        return self._run(texts, pairs, lambda output: output.pooled, self.model.encoder.config.width)
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, edits: Sequence[Edit] = ()) -> Array:
+        """Pooled vectors: (texts, width) float32; with `edits` of attention, as they make them."""
+        return self._run(texts, pairs, lambda output: output.pooled, self.model.encoder.config.width, edits=edits)
 
     def predict(
         self,
         texts: Sequence[str],
         pairs: Sequence[str] | None = None,
         *,
+        edits: Sequence[Edit] = (),
         advance: Callable[[int], None] = lambda texts: None,
     ) -> Array:
         """Probabilities (texts, labels), or the number (texts,) of a regression; windows of a text are averaged.
 
-        `advance` is told how many texts each batch has read.
+        `edits` of attention, such as `Drop(3, 5)`, hold for this call alone. `advance` is told how many texts each
+        batch has read.
         """
         if self.model.head is None:
             raise Problem("This model has no head, so it predicts nothing. Train one: regard train --model ...")
-        found = self._run(texts, pairs, self.probabilities, self.model.head.linear.weight.shape[0], advance)
+        found = self._run(texts, pairs, self.outputs, self.model.head.linear.weight.shape[0], advance, edits)
         return found[:, 0] if self.card.task == "regress" else found
 
     def look(
@@ -118,71 +119,19 @@ class System:
 
         `words` names a segmenter (auto, space, zh) by which tokens are merged to words.
         """
-        config, encoder = self.model.encoder.config, self.model.encoder
-        for name, number, count in (("layer", layer, config.layers), ("head", head, config.heads)):
-            if number is not None and not 0 <= number < count:
-                raise Problem(f"There is no {name} {number}: this model's are numbered from 0 to {count - 1}.")
-        texts = [clean(t) for t in (text, pair) if t is not None]
-        encoding = self.tokenizer.encode(texts[:1], texts[1:] or None, max_length=self.card.max_length, detail=True)[0]
-        layers = range(config.layers) if layer is None else [layer]
-        heads = range(config.heads) if head is None else [head]
-        found = capture(encoder, pack([encoding]).to(self.device), layers=layers, values=True)
-        norms = [value_norms(encoder, found, number, 0)[:, heads].cpu().numpy() for number in layers]
-        assert encoding.words is not None
-        return Look(
-            text=text,
-            pair=pair,
-            tokens=tuple(self.tokenizer.tokens(encoding)),
-            owners=tuple(np.where(encoding.words < 0, -1, encoding.segments).tolist()),
-            capture=found,
-            layers=tuple(layers),
-            heads=tuple(heads),
-            head_width=config.head_width,
-            norms=np.stack(norms),
-            dropped=encoding.dropped,
-            dropout=(config.dropout, config.attention_dropout) if encoder.training else (0.0, 0.0),
-            faithful=self.faithful,
-            words=None if words is None else self._words(encoding, texts, words),
-        )
-
-    def _words(self, encoding: Encoding, texts: list[str], name: str) -> Words:
-        """Which word each token is of, and how the words read."""
-        assert encoding.offsets is not None and encoding.words is not None
-        of = units(words_of(encoding, texts, segmenter(name)))
-        names = []
-        for unit in range(int(of[-1]) + 1):
-            first, last = np.flatnonzero(of == unit)[[0, -1]]
-            own = texts[int(encoding.segments[first])]
-            span = slice(int(encoding.offsets[first, 0]), int(encoding.offsets[last, 1]))
-            names.append(self.tokenizer.token(int(encoding.ids[first])) if encoding.words[first] < 0 else own[span])
-        return Words(tuple(names), of)
+        return views.look(
+            self.tokenizer, self.model, text, pair,
+            layer=layer, head=head, words=words, max_length=self.card.max_length, faithful=self.faithful,
+        )  # fmt: skip
 
     def explain(
         self, text: str, pair: str | None = None, *, method: str = "relevance", label: str | None = None
     ) -> Explanation:
         """How much each token speaks for a label, or for the likeliest, by one of `lens.attribute.methods`."""
-        attribute = methods.method(method)
-        pairs = None if pair is None else [pair]
-        encoding = self.tokenizer.encode([text], pairs, max_length=self.card.max_length)[0]
-        packed = pack([encoding]).to(self.device)
-        number, said, probability = 0, "", None
-        if self.model.head is not None:
-            with torch.no_grad():
-                row = self.probabilities(self.model(packed, hidden=False))[0].float().cpu().numpy()
-            number = int(row.argmax()) if label is None else self._output(label)
-            said = self.card.labels[number] if self.card.labels else f"{float(row[0]):.3g}"
-            probability = float(row[number]) if self.card.labels else None
-        target = torch.tensor([number], device=self.device)
-        scores = attribute(self.model, packed, target)
-        gap = float(methods.GAPS[method](self.model, packed, target, scores)) if method in methods.GAPS else None
-        tokens = tuple(self.tokenizer.tokens(encoding))
-        return Explanation(tokens, scores[0].cpu().numpy(), method, said, probability, gap, encoding.dropped)
-
-    def _output(self, label: str) -> int:
-        if label not in self.card.labels:
-            known = ", ".join(self.card.labels) or "none, for it predicts a number"
-            raise Problem(f"There is no label '{label}'. {nearest(label, self.card.labels)}Known: {known}.")
-        return self.card.labels.index(label)
+        return views.explain(
+            self.tokenizer, self.model, self.outputs, text, pair,
+            method=method, label=label, labels=self.card.labels, max_length=self.card.max_length,
+        )  # fmt: skip
 
     def answer(self, row: Any) -> Answer:
         """A row of `predict` in words."""
@@ -216,8 +165,8 @@ class System:
         self.tokenizer.save(folder)
         disk.write_text(folder / "regard.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
-    def probabilities(self, output: Output) -> torch.Tensor:
-        """What the head says, (sequences, outputs), as probabilities, or as numbers in a regression's own scale."""
+    def outputs(self, output: Output) -> torch.Tensor:
+        """What `predict` gives of a model's output: probabilities, or numbers in the labels' units."""
         assert output.logits is not None
         if self.card.task == "classify":
             return output.logits.softmax(-1)
@@ -233,10 +182,12 @@ class System:
         take: Callable[[Output], torch.Tensor | None],
         width: int,
         advance: Callable[[int], None] = lambda texts: None,
+        edits: Sequence[Edit] = (),
     ) -> Array:
         """Rows for texts: tokenised and sorted in chunks, packed in batches, windows averaged."""
         out = np.zeros((len(texts), width), dtype=np.float32)
         cut_short: list[int] = []
+        edits = self._recorded(edits)
         for start in range(0, len(texts), CHUNK):
             span = slice(start, start + CHUNK)
             part = self.tokenizer.encode(
@@ -245,7 +196,7 @@ class System:
                 max_length=self.card.max_length,
                 stride=self.card.stride,
             )
-            for encodings, rows in self.batches(part, take):
+            for encodings, rows in self.batches(part, take, edits):
                 np.add.at(out[span], [e.source for e in encodings], rows)
                 advance(len({e.source for e in encodings}))
             out[span] /= np.bincount([e.source for e in part], minlength=1)[:, None]
@@ -255,18 +206,54 @@ class System:
         )
         return out
 
-    def batches(self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None]) -> Any:
+    def batches(
+        self, encodings: list[Encoding], take: Callable[[Output], torch.Tensor | None], edits: Sequence[Edit] = ()
+    ) -> Any:
         """Runs encodings in batches of like length; yields (encodings, rows) with a row for each."""
+        for batch, packed in self.packs(encodings):
+            tap = Tap(edit=self._bound(edits, batch, packed)) if edits else None
+            with torch.no_grad():
+                rows = take(self.model(packed, tap=tap, hidden=False))
+            assert rows is not None
+            yield batch, rows.float().cpu().numpy()
+
+    def packs(self, encodings: list[Encoding]) -> Iterator[tuple[list[Encoding], Packed]]:
+        """Batches of like length, packed on the model's device, which is in evaluation mode."""
         ordered = sorted(encodings, key=lambda e: len(e.ids))
         # A walk through all modules takes, for one short text, as long as a layer.
         if any(part.training for part in (self.model, *self.model.children())):
             self.model.eval()
         for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
-            packed: Packed = pack(ordered[span]).to(self.device)
-            with torch.no_grad():
-                rows = take(self.model(packed, hidden=False))
-            assert rows is not None
-            yield ordered[span], rows.float().cpu().numpy()
+            yield ordered[span], pack(ordered[span]).to(self.device)
+
+    def _bound(self, edits: Sequence[Edit], encodings: list[Encoding], packed: Packed) -> dict[str, TapEdit]:
+        """The edits for one batch; its tokens are spelt out only where an edit names some."""
+        tokens = [self.tokenizer.tokens(e) for e in encodings] if tokens_named(edits) else None
+        return bound(edits, packed, self.model.encoder.config, tokens=tokens)
+
+    def _recorded(self, edits: Sequence[Edit]) -> list[Edit]:
+        """The edits, with what they take from other texts; raises `Problem` for a token that no text can have."""
+        if unknown := [token for token in tokens_named(edits) if self.tokenizer.number(token) is None]:
+            raise Problem(
+                f"The vocabulary has no token '{unknown[0]}', so no text has one. A longer word is several tokens: "
+                'regard look MODEL "the word" shows them.'
+            )
+        return [
+            replace(edit, source=self._record(edit))
+            if isinstance(edit, Patch) and isinstance(edit.source, str)
+            else edit
+            for edit in edits
+        ]
+
+    def _record(self, edit: Patch) -> Recording:
+        """A run of the text that a patch names as its source."""
+        found = self.tokenizer.encode(
+            [str(edit.source)], [edit.pair] if edit.pair else None, max_length=self.card.max_length
+        )
+        cut_short = [e.dropped for e in found if e.dropped]
+        warn_of_cuts(cut_short, 1, self.card.max_length, cure="A patch takes its values from a shorter text as well.")
+        _, packed = next(self.packs(found))
+        return record(self.model.encoder, packed, edit, tokens=[self.tokenizer.tokens(found[0])])
 
 
 def warn_of_cuts(dropped: list[int], texts: int, length: int, *, cure: str) -> None:

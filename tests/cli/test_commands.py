@@ -229,6 +229,15 @@ BAD = {
     "no head": (["predict", "{tiny}", "text"], "no head"),
     "no layer": (["look", "{trained}", "text", "--layer", "7"], "numbered from 0 to 1"),
     "no position": (["look", "{trained}", "film", "--from", "zebra"], "zebra"),
+    "no edit": (["edit", "{trained}", "{reviews}"], "Name edits"),
+    "an edit and a ranking": (["edit", "{trained}", "{reviews}", "--rank", "--drop", "0.1"], "one of the two"),
+    "an edit of nothing": (["edit", "{trained}", "{reviews}", "--drop", "2.0"], "no layer 2"),
+    "an edit unread": (["edit", "{trained}", "{reviews}", "--forbid", "1.1:a"], "1.1:a"),
+    "an edit of no token": (["edit", "{trained}", "{reviews}", "--drop", "0.0:goodness"], "goodness"),
+    "an empty row": (["edit", "{trained}", "{reviews}", "--forbid", "0.0:*->*"], "nothing to attend to"),
+    "a patch from nowhere": (["edit", "{trained}", "{reviews}", "--patch", "0.0"], "--with"),
+    "no edits file": (["edit", "{trained}", "{reviews}", "--edits", "nowhere.json"], "nowhere.json"),
+    "no ranking": (["edit", "{trained}", "{reviews}", "--drop", "0.0", "--out", "x.parquet"], "--out is for --rank"),
     "no recipe": (["train", "nowhere.toml"], "nowhere.toml"),
 }
 
@@ -286,3 +295,30 @@ def test_a_file_that_cannot_be_trained_on_says_why(name: str, tiny: Path, tmp_pa
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert {"one class": "class", "latin-1": "encoding"}.get(name, "bad.csv") in done.stderr
+
+
+def test_edits_are_typed_kept_and_measured(trained: Path, reviews: Path, tmp_path: Path):
+    words = ("--drop", "0.1,1.0-2", "--force", "1.3:[CLS]->good=0.9", "--patch", "0.0:first", "--with", "a bad film")
+    done = regard("edit", trained, reviews, *words, "--save", tmp_path / "edits.json", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["n"] == 400
+    assert found["edits"][0] == "force 1.3:[CLS]->good=0.9"
+    assert (
+        found["difference"]["low"] <= found["after"]["value"] - found["before"]["value"] <= found["difference"]["high"]
+    )
+    again = regard("edit", trained, reviews, "--edits", tmp_path / "edits.json", "--json")
+    assert json.loads(again.stdout) == found
+    said = regard("edit", trained, reviews, "--edits", tmp_path / "edits.json", "--scale", "*.*=0").stdout
+    assert "force 1.3:[CLS]->good=0.9, drop 0.1" in said and "paired" in said and "spoilt" in said
+
+
+def test_heads_are_ranked_into_a_table(trained: Path, reviews: Path, tmp_path: Path):
+    from regard.data.sources import read
+
+    done = regard("edit", trained, reviews, "--rank", "--out", tmp_path / "importance.parquet")
+    assert done.returncode == 0, done.stderr
+    assert "do 8 heads stand in the same order?" in done.stdout
+    table = read(tmp_path / "importance.parquet").columns
+    assert [*table] == ["layer", "head", "statistic", "n", "mean", "low", "high", "rank"]
+    assert len(table["rank"]) == 7 * 8

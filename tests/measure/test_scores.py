@@ -10,6 +10,8 @@ from regard.measure import resample
 from regard.measure.scores import (
     Score,
     classification_scores,
+    headline,
+    losses,
     multilabel_scores,
     per_example,
     regression_scores,
@@ -147,6 +149,25 @@ def test_what_each_row_earned():
     np.testing.assert_array_equal(per_example("classify", np.array([0, 1]), probabilities), [1, 0])
     np.testing.assert_array_equal(per_example("multilabel", np.array([[1, 0], [1, 1]]), probabilities), [1, 0.5])
     np.testing.assert_array_equal(per_example("regress", np.array([1.0, 3.0]), np.array([[1.5], [1.0]])), [-0.25, -4])
+
+
+def test_what_each_row_cost_is_the_log_loss_or_the_squared_error():
+    truth, probabilities = system()
+    assert losses("classify", truth, probabilities).mean() == pytest.approx(oracle.log_loss(truth, probabilities))
+    truth, probabilities = labeller()
+    expected = [oracle.log_loss(t, p, labels=[0, 1]) for t, p in zip(truth, probabilities, strict=True)]
+    np.testing.assert_allclose(losses("multilabel", truth, probabilities), expected)
+    np.testing.assert_array_equal(losses("regress", np.array([1.0, 3.0]), np.array([1.5, 1.0])), [0.25, 4])
+    assert np.isfinite(losses("classify", np.array([0]), np.array([[0.0, 1.0]], dtype=np.float32))).all()
+
+
+@pytest.mark.parametrize("task", ["classify", "multilabel", "regress"])
+def test_the_headline_is_the_first_score(task):
+    numbers = np.random.default_rng(0).random((2, 90))
+    truth, output = {"classify": system(), "multilabel": labeller(), "regress": numbers}[task]
+    name, metric = headline(task)
+    first = scores(task, truth, output, resamples=2)[0]
+    assert (name, metric(truth, output)) == (first.name, pytest.approx(first.value))
 
 
 def test_what_rows_earned_compares_two_systems():

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
+from regard.cli.rows import Format, examples_of, predicted, skipped_lines
 from regard.errors import Problem
 from regard.screen import Screen, show_result
 
 if TYPE_CHECKING:
-    from regard.data.examples import Examples
     from regard.data.sources import Table
     from regard.system import System
 
-Format = Annotated[
-    str,
-    typer.Option(help="The file's format: auto (by its name), csv, tsv, jsonl, parquet or lines (a label, the text)."),
-]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe (.toml), and changes such as train.epochs=2."),
@@ -119,14 +115,14 @@ def evaluate(
 
     system = load(model, precision=precision)
     table = read(locate(data), format=format, encoding=encoding)
-    examples = _examples(system, table, {"text": column, "pair": pair, "label": label})
-    output = _predicted(system, examples, quiet=as_json)
+    examples = examples_of(system, table, {"text": column, "pair": pair, "label": label})
+    output = predicted(system, examples, quiet=as_json)
     found = scores(system.card.task, labels_of(examples), output)
     if as_json:
         skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
         print_json({"rows": len(examples.texts), "skipped": skipped, "scores": [asdict(s) for s in found]})
         return
-    for line in [*examples.said, *_skipped(examples)]:
+    for line in [*examples.said, *skipped_lines(examples)]:
         typer.echo(line)
     for score in found:
         typer.echo(str(score))
@@ -165,8 +161,8 @@ def _target(path: Path, out: str) -> Path:
 def _predict_table(system: System, table: Table, target: Path, columns: dict[str, str], as_json: bool) -> None:
     from regard.data.sources import write
 
-    examples = _examples(system, table, columns, labelled=False)
-    output = _predicted(system, examples, quiet=as_json)
+    examples = examples_of(system, table, columns, labelled=False)
+    output = predicted(system, examples, quiet=as_json)
     answers = dict(zip(examples.rows, (system.answer(row) for row in output), strict=True))
     rows = []
     for number in range(len(table)):
@@ -181,40 +177,8 @@ def _predict_table(system: System, table: Table, target: Path, columns: dict[str
         skipped = [{"line": s.line, "reason": s.reason} for s in examples.skipped]
         print_json({"rows": len(rows), "predicted": len(answers), "skipped": skipped, "out": str(target)})
         return
-    for line in [*examples.said, *_skipped(examples), f"{len(answers):,} predictions are in {target}"]:
+    for line in [*examples.said, *skipped_lines(examples), f"{len(answers):,} predictions are in {target}"]:
         typer.echo(line)
-
-
-def _predicted(system: System, examples: Examples, *, quiet: bool) -> Any:
-    with Screen(quiet=quiet) as screen:
-        advance = screen.counter("predicting", len(examples.texts))
-        return system.predict(examples.texts, examples.pairs, advance=advance)
-
-
-def _examples(system: System, table: Table, columns: dict[str, str], *, labelled: bool = True) -> Examples:
-    """Rows of a file, by the columns that were named, or that the model was trained on, or that can be guessed."""
-    from regard.data.examples import choose
-
-    if not system.card.task:
-        raise Problem("This model has no head. Train one first: regard train --model ... --data ...")
-    known = {k: v for k, v in system.card.columns.items() if v in table.columns and (labelled or k != "label")}
-    named = known | {k: v for k, v in columns.items() if v}
-    card = system.card
-    found = choose(
-        table, text=named.get("text", ""), pair=named.get("pair", ""), label=named.get("label", ""),
-        task=card.task, names=card.labels, labelled=labelled,
-    )  # fmt: skip
-    if card.columns.get("pair") and not found.chosen["pair"]:
-        raise Problem(
-            f"This model was trained on pairs, and no column of {table.origin} is the second text. Say --pair."
-        )
-    return found
-
-
-def _skipped(examples: Examples) -> list[str]:
-    lines = [f"line {s.line} skipped: {s.reason}" for s in examples.skipped[:5]]
-    rest = len(examples.skipped) - len(lines)
-    return [*lines, f"and {rest:,} more rows skipped"] if rest else lines
 
 
 def _names_a_file(word: str) -> bool:

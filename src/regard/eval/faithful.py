@@ -290,6 +290,6 @@ def _answers(system: System, encodings: Sequence[Encoding], positions: Sequence[
         packed = pack([encodings[i] for i in places])
         packed = replace(packed, positions=torch.from_numpy(np.concatenate([positions[i] for i in places])))
         with torch.no_grad():
-            said = system.probabilities(system.model(packed.to(system.device), hidden=False))
+            said = system.outputs(system.model(packed.to(system.device), hidden=False))
         rows[places] = said.double().cpu().numpy()
     return rows

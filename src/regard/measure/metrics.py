@@ -166,14 +166,15 @@ def spearman(truth: Array, predicted: Array) -> float:
 
 
 def kendall(truth: Array, predicted: Array) -> float:
-    """Kendall's tau-b, (agreeing - opposed pairs) / sqrt(pairs untied in one x in the other); nan where all are tied.
+    """Kendall's tau-b: pairs in the same order minus pairs in opposite order, over pairs not tied in either column.
 
-    All pairs are written out, in memory of the order of the rows squared.
+    The geometric mean of the two columns' untied pairs is the divisor (Kendall 1945); nan where either is constant. All
+    pairs are written out, so that it is meant for hundreds of rows, not for millions.
     """
     truth, predicted = aligned(truth, predicted)
-    first, second = (np.sign(column[:, None] - column).astype(np.int64) for column in (truth, predicted))
-    untied = float((first != 0).sum()) * float((second != 0).sum())
-    return float((first * second).sum() / np.sqrt(untied)) if untied else float("nan")
+    first, second = (np.sign(column[:, None] - column[None, :]) for column in (truth, predicted))
+    untied = float(np.sqrt((first != 0).sum()) * np.sqrt((second != 0).sum()))
+    return float((first * second).sum() / untied) if untied else float("nan")
 
 
 def average_ranks(values: Array) -> NDArray[np.float64]:

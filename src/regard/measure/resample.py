@@ -50,9 +50,9 @@ def bootstrap(
 
 
 def draws(
-    metric: Callable[..., float], columns: Sequence[Array], *, seed: Seed = 0, resamples: int = 1000
+    metric: Callable[..., float | Array], columns: Sequence[Array], *, seed: Seed = 0, resamples: int = 1000
 ) -> NDArray[np.float64]:
-    """The metric on each resample: the general path, one call for each."""
+    """The metric, or a row of several, on each resample: the general path, one call for each."""
     indices = _indices(len(columns[0]), seed, resamples)
     return np.array([metric(*(column[index] for column in columns)) for index in indices])
 

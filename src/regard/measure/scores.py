@@ -15,6 +15,7 @@ from regard.measure.calibration import calibration_error, top_label
 from regard.measure.metrics import Array, Tally
 from regard.measure.resample import (
     Interval,
+    Metric,
     Seed,
     bootstrap,
     draws,
@@ -136,6 +137,39 @@ def per_example(task: str, truth: Array, output: Array) -> NDArray[np.float64]:
     return np.asarray(-np.square(np.subtract(truth, output, dtype=np.float64)))
 
 
+def losses(task: str, truth: Array, output: Array) -> NDArray[np.float64]:
+    """What each row cost, lower is better: -log p of the class; mean -log p of the labels, in nats; squared error."""
+    if task == "classify":
+        truth, output = _checked(truth, output, axes=(1, 2))
+        return -np.log(_positive(output[np.arange(len(truth)), truth]))
+    if task == "multilabel":
+        truth, output = _checked(truth, output, axes=(2, 2))
+        return np.asarray(-np.log(_positive(np.where(truth.astype(bool), output, 1 - output))).mean(1))
+    return -per_example(task, truth, output)
+
+
+def headline(task: str) -> tuple[str, Metric]:
+    """The score of a task that is quoted first: its name, and a function (truth, output) -> value without the rest."""
+    return _HEADLINES[task]
+
+
+def _accuracy(truth: Array, output: Array) -> float:
+    return float((output.argmax(1) == truth).mean())
+
+
+def _micro_f1(truth: Array, output: Array) -> float:
+    return metrics.f1(truth, output >= THRESHOLD, average="micro")
+
+
+def _pearson(truth: Array, output: Array) -> float:
+    return metrics.pearson(np.ravel(truth), np.ravel(output))
+
+
+def _positive(probabilities: Array) -> NDArray[np.float64]:
+    """Probabilities in float64, those that float32 has rounded to 0 as its least."""
+    return np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny)
+
+
 def _resampled_tally(confusion: Array, *, seed: Seed, resamples: int) -> Tally:
     """Counts of resampled rows: a row is one draw from the cells of the confusion matrix that are not empty."""
     true, guess = np.nonzero(confusion)
@@ -177,6 +211,11 @@ def _checked(truth: Array, output: Array, *, axes: tuple[int, int]) -> tuple[Arr
     return truth, output
 
 
+_HEADLINES: dict[str, tuple[str, Metric]] = {
+    "classify": ("accuracy", _accuracy),
+    "multilabel": ("micro-F1", _micro_f1),
+    "regress": ("Pearson", _pearson),
+}
 _SCORES: dict[str, Callable[..., list[Score]]] = {
     "classify": classification_scores,
     "multilabel": multilabel_scores,

@@ -17,6 +17,9 @@
 
 Layers count from 0. Watching anything but scores and weights stays on the fused kernel: from query, key and lse any
 weight is exp(q.k / sqrt(d) - lse). Only scores and weights, watched or edited, take the explicit path.
+
+A tap works under torch.compile and in training; but a watched value leaves a compiled graph beside the loss, so that
+gradients with respect to it are to be had from the plain model alone.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
+
+import torch
 
 from regard.batch import Trace
 
@@ -53,7 +58,7 @@ class Tap:
     def __call__(self, name: str, value: Any) -> Any:
         """The value to go on with."""
         for pattern, change in self.edit.items():
-            if fnmatchcase(name, pattern):
+            if _matches(name, (pattern,)):
                 value = change(value)
         if _matches(name, self.watch):
             self.trace.values[name] = value
@@ -66,5 +71,13 @@ def see(tap: Tap | None, name: str, value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def _any_matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _known(name: str, patterns: tuple[str, ...]) -> bool:
+    return _any_matches(name, patterns)
+
+
+# A compiler takes the answer for granted: left to trace the matching itself, it trips over the library's cache.
+_matches: Callable[[str, tuple[str, ...]], bool] = torch.compiler.assume_constant_result(_known)

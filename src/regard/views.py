@@ -1,0 +1,118 @@
+"""One text seen through a model: its attention, and what its answer depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regard.batch import Encoding, Output
+from regard.data.packing import pack
+from regard.errors import Problem, nearest
+from regard.lens.attribute import methods
+from regard.lens.attribute.explanation import Explanation
+from regard.lens.capture import capture
+from regard.lens.contribution import value_norms
+from regard.lens.look import Look, Words
+from regard.lens.words import units
+from regard.model.heads import Model
+from regard.text.tokenizer import Tokenizer, clean
+from regard.text.words import segmenter, words_of
+
+
+def look(
+    tokenizer: Tokenizer,
+    model: Model,
+    text: str,
+    pair: str | None,
+    *,
+    layer: int | None,
+    head: int | None,
+    words: str | None,
+    max_length: int,
+    faithful: dict[str, Any] | None,
+) -> Look:
+    """The attention of one text or pair: of every layer and head, or of those named; see `System.look`."""
+    encoder, config = model.encoder, model.encoder.config
+    for name, number, count in (("layer", layer, config.layers), ("head", head, config.heads)):
+        if number is not None and not 0 <= number < count:
+            raise Problem(f"There is no {name} {number}: this model's are numbered from 0 to {count - 1}.")
+    texts = [clean(t) for t in (text, pair) if t is not None]
+    encoding = tokenizer.encode(texts[:1], texts[1:] or None, max_length=max_length, detail=True)[0]
+    layers = range(config.layers) if layer is None else [layer]
+    heads = range(config.heads) if head is None else [head]
+    found = capture(encoder, pack([encoding]).to(_device(model)), layers=layers, values=True)
+    norms = [value_norms(encoder, found, number, 0)[:, heads].cpu().numpy() for number in layers]
+    assert encoding.words is not None
+    return Look(
+        text=text,
+        pair=pair,
+        tokens=tuple(tokenizer.tokens(encoding)),
+        owners=tuple(np.where(encoding.words < 0, -1, encoding.segments).tolist()),
+        capture=found,
+        layers=tuple(layers),
+        heads=tuple(heads),
+        head_width=config.head_width,
+        norms=np.stack(norms),
+        dropped=encoding.dropped,
+        dropout=(config.dropout, config.attention_dropout) if encoder.training else (0.0, 0.0),
+        faithful=faithful,
+        words=None if words is None else _words(tokenizer, encoding, texts, words),
+    )
+
+
+def _words(tokenizer: Tokenizer, encoding: Encoding, texts: list[str], name: str) -> Words:
+    """Which word each token is of, and how the words read."""
+    assert encoding.offsets is not None and encoding.words is not None
+    of = units(words_of(encoding, texts, segmenter(name)))
+    names = []
+    for unit in range(int(of[-1]) + 1):
+        first, last = np.flatnonzero(of == unit)[[0, -1]]
+        own = texts[int(encoding.segments[first])]
+        span = slice(int(encoding.offsets[first, 0]), int(encoding.offsets[last, 1]))
+        names.append(tokenizer.token(int(encoding.ids[first])) if encoding.words[first] < 0 else own[span])
+    return Words(tuple(names), of)
+
+
+def explain(
+    tokenizer: Tokenizer,
+    model: Model,
+    outputs: Callable[[Output], Tensor],
+    text: str,
+    pair: str | None,
+    *,
+    method: str,
+    label: str | None,
+    labels: Sequence[str],
+    max_length: int,
+) -> Explanation:
+    """How much each token speaks for a label, or for the likeliest; see `System.explain`."""
+    attribute = methods.method(method)
+    encoding = tokenizer.encode([text], None if pair is None else [pair], max_length=max_length)[0]
+    packed = pack([encoding]).to(_device(model))
+    number, said, probability = 0, "", None
+    if model.head is not None:
+        with torch.no_grad():
+            row = outputs(model(packed, hidden=False))[0].float().cpu().numpy()
+        number = int(row.argmax()) if label is None else _output(label, labels)
+        said = labels[number] if labels else f"{float(row[0]):.3g}"
+        probability = float(row[number]) if labels else None
+    target = torch.tensor([number], device=packed.ids.device)
+    scores = attribute(model, packed, target)
+    gap = float(methods.GAPS[method](model, packed, target, scores)) if method in methods.GAPS else None
+    tokens = tuple(tokenizer.tokens(encoding))
+    return Explanation(tokens, scores[0].cpu().numpy(), method, said, probability, gap, encoding.dropped)
+
+
+def _output(label: str, labels: Sequence[str]) -> int:
+    if label not in labels:
+        known = ", ".join(labels) or "none, for it predicts a number"
+        raise Problem(f"There is no label '{label}'. {nearest(label, labels)}Known: {known}.")
+    return labels.index(label)
+
+
+def _device(model: Model) -> torch.device:
+    return next(model.parameters()).device
