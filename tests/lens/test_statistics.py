@@ -91,7 +91,7 @@ def test_each_statistic_is_that_of_the_weights_written_out(encoder, draw_encodin
     monkeypatch.setattr(sums, "TILE", tile)
     packed = drawn(draw_encodings)
     found = classes(packed, words=True)
-    got = read(encoder, packed, found, wanted=Wanted(confidence=True))
+    got = read(encoder, packed, found)
     expected = written_out(encoder, packed, found)
     assert got.keys() == expected.keys()
     for name, value in expected.items():

@@ -60,7 +60,7 @@ def test_pairs_have_two_texts_and_fit(system, corpus):
 
 
 def test_own_classes_and_words_are_measured(system, corpus):
-    plan = heads.Plan(classes={"vowel": ["a", "e", "##a", "##e"]}, words="space", confidence=True, norms=True)
+    plan = heads.Plan(classes={"vowel": ["a", "e", "##a", "##e"]}, words="space", norms=True)
     rows = numbers(heads.study(system, Corpus(corpus), plan))
     names = {name for _, _, name in rows}
     assert {"to_vowel", "to_own_word", "confidence", "norm_to_vowel"} <= names

@@ -78,7 +78,6 @@ def heads(
     words: Annotated[str, typer.Option(help="Weight on the own word, by a segmenter: auto, space or zh.")] = "",
     own: Annotated[list[str] | None, typer.Option("--class", help="Tokens of your own: negation=not,no,never")] = None,
     reach: Annotated[int, typer.Option(min=1, help="The largest offset.")] = 3,
-    confidence: Annotated[bool, typer.Option("--confidence", help="Also the largest weight of each row.")] = False,
     norms: Annotated[bool, typer.Option("--norms", help="Also shares by the norm of what a weight brings.")] = False,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: Json = False,
@@ -104,7 +103,7 @@ def heads(
     text = Corpus(corpus)
     plan = study.Plan(
         length=length or (128 if pairs else 0), pairs=pairs, texts=texts, words=words, classes=_classes(own or []),
-        reach=reach, confidence=confidence, norms=norms,
+        reach=reach, norms=norms,
     )  # fmt: skip
     system = load(model, precision=precision)
     state = target.with_name(target.name + ".state")

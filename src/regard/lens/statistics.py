@@ -9,7 +9,7 @@ A number is the mean over the rows of one text; texts are then averaged, each co
     offset_-1            weight at the token before; rows where there is none count as 0
     distance             sum_j A_ij |i - j|, in tokens
     displacement         sum_j A_ij (j - i): below zero where a head looks back
-    confidence           the largest weight of a row, if asked for
+    confidence           the largest weight of a row
     to_own_text          weight on tokens of the same text, of pairs alone
     to_own_word          weight on the other tokens of the same word, from words of several tokens alone
     norm_to_C            the share of C where each weight is multiplied with the norm of what it brings, if asked for
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from regard.batch import Packed
 from regard.lens.contribution import norms
-from regard.lens.sums import Question, Sums, Workspace, tiles
+from regard.lens.sums import Question, Sums, Tiles, Workspace
 from regard.model.encoder import Encoder
 from regard.model.taps import Enough, Tap
 
@@ -52,7 +52,6 @@ class Wanted:
     """Which statistics beyond the cheap ones."""
 
     reach: int = 3
-    confidence: bool = False
     norms: bool = False
 
 
@@ -72,50 +71,40 @@ def read(
 
 
 class _Reader(Tap):
-    """Takes sums at each attention and keeps nothing else."""
+    """Computes attention in place of the kernels, keeps the sums of each layer and nothing else."""
 
     def __init__(self, encoder: Encoder, packed: Packed, classes: Classes, wanted: Wanted, space: Workspace) -> None:
-        super().__init__()
-        self.encoder, self.packed, self.classes, self.wanted, self.space = encoder, packed, classes, wanted, space
+        super().__init__(attend=self._attend)
+        self.encoder, self.packed, self.classes, self.wanted = encoder, packed, classes, wanted
         self.pairs = bool(packed.segments.any())
-        self.held: dict[str, Tensor] = {}
+        self.tiles = Tiles(packed, encoder.config.heads, self._question(), space)
         self.sums: list[Sums] = []
         self.own_word: list[Tensor] = []
 
-    def concerns(self, name: str) -> bool:
-        return name.endswith(".lse")
+    def _attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, **call: Any) -> tuple[Tensor, Tensor]:
+        scale = call["scale"]
+        brought = norms(self.encoder, len(self.sums), value) if self.wanted.norms else None
+        mixed, lse, sums = self.tiles.attend(query, key, value, scale=scale, norms=brought)
+        self.sums.append(sums)
+        if self.classes.words is not None:
+            self.own_word.append(_cells(query, key, lse, self.classes.words, scale, self.packed))
+        if len(self.sums) == self.encoder.config.layers:
+            raise Enough
+        return mixed, lse
 
-    def __call__(self, name: str, value: Any) -> Any:
-        part = name.rpartition(".")[2]
-        if part in ("query", "key", "value"):
-            self.held[part] = value
-        elif part == "lse":
-            self._read(value)
-            if len(self.sums) == self.encoder.config.layers:
-                raise Enough
-        return value
-
-    def _read(self, lse: Tensor) -> None:
-        query, key = self.held["query"], self.held["key"]
-        scale = query.shape[-1] ** -0.5
-        classes, wanted, packed = self.classes, self.wanted, self.packed
-        question = Question(
-            members=classes.members,
-            sources=tuple(classes.names.index(name) for name in classes.sources),
-            reach=wanted.reach,
-            confidence=wanted.confidence,
-            second=packed.segments.float() if self.pairs else None,
-            norms=norms(self.encoder, len(self.sums), self.held["value"]) if wanted.norms else None,
+    def _question(self) -> Question:
+        return Question(
+            members=self.classes.members,
+            sources=tuple(self.classes.names.index(name) for name in self.classes.sources),
+            reach=self.wanted.reach,
+            second=self.packed.segments.float() if self.pairs else None,
         )
-        self.sums.append(tiles(query, key, lse, packed=packed, scale=scale, question=question, space=self.space))
-        if classes.words is not None:
-            self.own_word.append(_cells(query, key, lse, classes.words, scale, packed))
 
 
 def _cells(query: Tensor, key: Tensor, lse: Tensor, cells: Tensor, scale: float, packed: Packed) -> Tensor:
     """The weights of single cells, from token to token, summed by sequence: (sequences, heads)."""
     i, j = cells
-    weight = torch.exp((query[i].float() * key[j].float()).sum(-1) * scale - lse[i].float())
+    weight = torch.exp((query[i].float() * key[j].float()).sum(-1) * scale - lse[i])
     return weight.new_zeros(len(packed.lengths), weight.shape[1]).index_add_(0, _owners(packed)[i], weight)
 
 
@@ -141,8 +130,7 @@ def _named(reader: _Reader, classes: Classes, packed: Packed) -> dict[str, Tenso
         out[f"offset_{column - reader.wanted.reach:+d}"] = sums["offsets"][..., column] / size
     out["distance"] = sums["distance"] / size
     out["displacement"] = sums["received"] / size - (size - 1) / 2
-    if reader.wanted.confidence:
-        out["confidence"] = sums["confidence"] / size
+    out["confidence"] = sums["confidence"] / size
     if reader.pairs:
         in_pairs = _per_sequence(packed.segments[:, None].float(), packed)[:, None] > 0
         out["to_own_text"] = torch.where(in_pairs, sums["own_text"] / size, torch.nan)

@@ -1,30 +1,31 @@
-"""What statistics of attention are made of: sums over the rows of each sequence and head, beside the fused kernel.
+"""Attention that sums up its own weights: mixed values, and statistics of each sequence and head, a tile at a time.
 
-The kernel runs as ever and gives the log-sum-exps; the weights are then written out a tile at a time, small enough for
-a core's own cache, and summed there. Memory is of the order of the tokens, whatever the length.
+Stands in for the kernel of a layer (`Tap.attend`). Weights are written out for some rows at a time, few enough for the
+cores' own caches, summed there and forgotten: memory is of the order of the tokens, whatever the length. For the rows i
+of a tile and all columns j, with E_ij = exp(s_ij - max_j s_ij), t_i = sum_j E_ij and A_ij = E_ij / t_i:
 
-With s_ij the scaled scores and lse_i = log sum_j exp(s_ij), the product of two widened factors is the logarithm of the
-weights, L_ij = s_ij - lse_i = [q_i / sqrt(d), -lse_i] . [k_j, 1], so that a tile takes one product and one exponential:
-
-    A = exp(L)      entropy H_i = -sum_j A_ij L_ij      distance sum_j A_ij |i - j|      received c_j = sum_i A_ij
+    entropy     H_i = -sum_j A_ij ln A_ij = ln t_i - sum_j E_ij (s_ij - max_j s_ij) / t_i
+    confidence  max_j A_ij = 1 / t_i
+    a column    gets c_j = sum_i A_ij, with the moment m_j = sum_i A_ij i
+    distance    sum_ij A_ij |i - j|: |m_j - c_j j| at each column before or behind the tile's rows, which is linear
+                there, and cell by cell among them
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from regard.batch import Packed
-from regard.model.groups import Group, Padding, groups, padded
+from regard.model.groups import Group, Padding, groups, padded, unpadded
 
 # A tile and its logarithm should stay in the cores' own caches between the passes over them (measured).
 TILE = 3 * 2**16  # weights of a tile, all heads together, for each thread
 TILES = Padding(step=1, cost=4096)
-HIDDEN = -80.0  # logarithm of a weight that counts for nothing; much lower, it would be no normal number, and slow
+LOWEST = -80.0  # of a logarithm: an exponential much lower is no normal number, and slow; this one counts for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,7 @@ class Question:
     members: Tensor  # (tokens, classes) float32: 1 where a token belongs to a class
     sources: tuple[int, ...] = ()  # places among the classes
     reach: int = 3  # the largest offset
-    confidence: bool = False  # whether the largest weight of each row is wanted, one more pass
     second: Tensor | None = None  # (tokens,) float32: 1 in the second text of a pair; None where there is no pair
-    norms: Tensor | None = None  # (tokens, heads): what a token's value adds, for masses weighted by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,154 +50,177 @@ class Sums:
     distance: Tensor  # (sequences, heads) tokens
     received: Tensor  # (sequences, heads): the sum of all columns' places, each times what it gets
     offsets: Tensor  # (sequences, heads, 2 reach + 1): the weights at i + o, for o from -reach to reach
-    confidence: Tensor  # (sequences, heads): the largest weights; 0 where they were not wanted
+    confidence: Tensor  # (sequences, heads): the largest weights of rows
     own_text: Tensor  # (sequences, heads): what rows give to their own text of a pair; 0 where there is no pair
     weighted: Tensor  # (sequences, heads, classes + 1): masses times norms, the last of all columns; or 0
 
 
 class Workspace:
-    """Memory that the tiles of one pass share, so that the system need not find and clear it again for each."""
+    """Memory that passes share, so that the system need not find and clear it again for each."""
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
 
-    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """An uninitialised float32 tensor on the device of `like`; what had this name before is gone."""
-        size = torch.Size(shape).numel()
+    def take(self, name: str, size: int, device: torch.device) -> Tensor:
+        """Uninitialised float32 numbers; what had this name before is gone."""
         held = self._held.get(name)
-        if held is None or held.numel() < size or held.device != like.device:
-            held = self._held[name] = torch.empty(size, device=like.device)
-        return held[:size].view(shape)
+        if held is None or held.numel() < size or held.device != device:
+            held = self._held[name] = torch.empty(size, device=device)
+        return held[:size]
 
 
-def tiles(
-    query: Tensor, key: Tensor, lse: Tensor, *, packed: Packed, scale: float, question: Question, space: Workspace
-) -> Sums:
-    """The sums from queries and keys (tokens, heads, d) and log-sum-exps (tokens, heads); computed in float32."""
-    room = TILE * torch.get_num_threads()
-    padding = replace(TILES, room=room // query.shape[1])
-    blocks = groups(packed.lengths, query.device, torch.float32, padding)
-    parts = [_of_block(query, key, lse, scale, block, question, room, space) for block in blocks]
-    return Sums(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Sums)))
+class Tiles:
+    """A batch laid out for its tiles: what is the same in every layer is made once."""
+
+    def __init__(self, packed: Packed, heads: int, question: Question, space: Workspace) -> None:
+        room = TILE * torch.get_num_threads()
+        blocks = groups(packed.lengths, packed.ids.device, torch.float32, replace(TILES, room=room // heads))
+        self.blocks = [_Block(block, heads, question, room, space) for block in blocks]
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, *, scale: float, norms: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Sums]:
+        """The mixed values, the log-sum-exps (tokens, heads) and the sums of one layer; what a kernel takes and gives.
+
+        query, key, value and mixed are (tokens, heads, d); computed in float32. `norms` (tokens, heads) of what the
+        tokens' values add are for masses weighted by them.
+        """
+        mixed = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        found = [block.attend(query, key, value, scale, norms, mixed) for block in self.blocks]
+        sums = Sums(*(torch.cat([getattr(part, field.name) for _, part in found]) for field in fields(Sums)))
+        return mixed, torch.cat([lse for lse, _ in found]), sums
 
 
-def _of_block(
-    query: Tensor, key: Tensor, lse: Tensor, scale: float, block: Group, question: Question, room: int, space: Workspace
-) -> Sums:
-    count, heads, size, reach = block.count, query.shape[1], block.longest, question.reach
-    batch, wide = count * heads, size + 2 * reach
-    q, k = _factors(query, key, lse, scale, block, reach, space)
-    step = min(size, max(8, room // (batch * size)))
-    gaps = _gaps(size, reach, q.device)
-    second = None if question.second is None else _of_tokens(question.second[:, None], block).mT
-    found = []
-    for start in range(0, size, step):
-        rows = slice(start, min(size, start + step))
-        high = rows.stop - start
-        log = torch.bmm(q[:, rows], k, out=space.take("log", q, batch, high, wide))
-        weight = torch.exp(log, out=space.take("weight", q, batch, high, wide))
-        band = weight.as_strided((batch, high, 2 * reach + 1), (high * wide, wide + 1, 1), start).sum(1)
-        distance = torch.mv(weight.view(batch, -1), gaps[rows].view(-1))
-        peak = weight.amax(-1).sum(-1) if question.confidence else torch.zeros_like(distance)
-        columns = weight.view(count, heads, high, wide).sum(2)
-        columns_second = columns if second is None else _from_rows(second[..., rows], weight)
-        entropy = torch.mul(weight, log, out=log).view(batch, -1).sum(-1).neg_()
-        found.append((entropy, distance, band, peak, columns, columns_second))
-    sums = [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
-    entropy, distance, band, peak = (each.unflatten(0, (count, heads)) for each in sums[:4])
-    columns, columns_second = (each[..., reach : reach + size] for each in sums[4:])
-    members = _of_tokens(question.members, block)
-    source_entropy, source_masses = _sources(q, k, members, question, block, heads)
-    return Sums(
-        entropy=torch.cat([entropy.unsqueeze(-1), source_entropy], -1),
-        masses=torch.cat([(columns @ members).unsqueeze(2), source_masses], 2),
-        distance=distance,
-        received=columns @ torch.arange(size, device=q.device, dtype=torch.float32),
-        offsets=band,
-        confidence=peak,
-        own_text=torch.zeros_like(distance) if second is None else _own_text(columns, columns_second, second),
-        weighted=_weighted(columns, members, question, block),
-    )
+class _Tile:
+    """Some rows of a block: the views and constants that they need."""
+
+    def __init__(self, block: _Block, start: int, stop: int, log: Tensor, weight: Tensor) -> None:
+        batch, rows, size, reach = block.batch, stop - start, block.block.longest, block.question.reach
+        self.rows = slice(start, stop)
+        self.log, self.weight = (t[: batch * rows * size].view(batch, rows, size) for t in (log, weight))
+        near = slice(max(0, start - reach), min(size, stop + reach))
+        self.near = self.weight[:, :, near]  # the rows' own columns, and `reach` more on either side
+        i, j = block.place[self.rows, None], block.place[near]
+        own = torch.where((j >= start) & (j < stop), (i - j).abs(), 0)
+        at = [(j - i == offset).float() for offset in range(-reach, reach + 1)]
+        self.cells = torch.stack([own, *at], -1).flatten(0, 1)  # (cells, 1 + offsets)
+        self.side = (block.place < start).float() - (block.place >= stop).float()  # before the rows, behind them
 
 
-def _factors(
-    query: Tensor, key: Tensor, lse: Tensor, scale: float, block: Group, reach: int, space: Workspace
-) -> tuple[Tensor, Tensor]:
-    """Two factors whose product is the logarithm of the weights, with `reach` hidden keys before and behind.
+class _Block:
+    """Sequences of like length and their tiles."""
 
-    [q / sqrt(d), -lse, 1] and [k, 1, 0]; for what is hidden, in the margins or as padding, [0, HIDDEN, 1] and
-    [0, 0, HIDDEN]. (count * heads, S, d + 2) and (count * heads, d + 2, S + 2 reach).
-    """
-    count, heads, size, width = block.count, query.shape[1], block.longest, query.shape[2]
-    q = space.take("query", query, count, heads, size, width + 2)
-    k = space.take("key", query, count, heads, size + 2 * reach, width + 2)
-    inner = k[:, :, reach : reach + size]
-    q[..., :width] = padded(query, block)
-    q[..., :width] *= scale
-    q[..., width : width + 1] = padded(lse.unsqueeze(-1), block).neg()
-    q[..., width + 1] = 1
-    inner[..., :width] = padded(key, block)
-    inner[..., width] = 1
-    inner[..., width + 1] = 0
-    for margin in (k[:, :, :reach], k[:, :, reach + size :]):
-        margin[..., : width + 1] = 0
-        margin[..., width + 1] = HIDDEN
-    if block.shown is not None:
-        hidden = (1 - block.shown) * HIDDEN
-        q[..., : width + 1] *= block.shown
-        q[..., width : width + 1] += hidden
-        inner *= block.shown
-        inner[..., width + 1 :] += hidden
-    return q.flatten(0, 1), k.flatten(0, 1).mT
+    def __init__(self, block: Group, heads: int, question: Question, room: int, space: Workspace) -> None:
+        self.block, self.heads, self.question = block, heads, question
+        device, size = question.members.device, block.longest
+        self.batch = block.count * heads
+        self.members = _of_tokens(question.members, block)
+        self.place = torch.arange(size, device=device, dtype=torch.float32)
+        self.shown = None
+        if block.shown is not None:
+            self.shown = block.shown.view(block.count, 1, size).expand(-1, heads, -1).flatten(0, 1)
+        step = min(size, max(8, room // (self.batch * size)))
+        log, weight = (space.take(name, self.batch * step * size, device) for name in ("log", "weight"))
+        self.tiles = [_Tile(self, start, min(size, start + step), log, weight) for start in range(0, size, step)]
+        self.side = torch.stack([tile.side for tile in self.tiles]).unsqueeze(1)  # (tiles, 1, S)
+        self.from_rows = self._row_weights()
+        self.source_rows, self.of_source = self._sources()
 
+    def _row_weights(self) -> Tensor:
+        """How columns weigh rows, by 1, by their place, and for pairs by 1 in the second text: (batch, 2 or 3, S)."""
+        weights = torch.stack([torch.ones_like(self.place), self.place]).expand(self.block.count, -1, -1)
+        if self.question.second is not None:
+            weights = torch.cat([weights, _of_tokens(self.question.second[:, None], self.block).mT], 1)
+        return weights.repeat_interleave(self.heads, 0)
 
-def _sources(
-    q: Tensor, k: Tensor, members: Tensor, question: Question, block: Group, heads: int
-) -> tuple[Tensor, Tensor]:
-    """Entropies (count, heads, sources) and masses (count, heads, sources, classes) of the rows of few tokens."""
-    chosen = members[..., list(question.sources)]  # (count, S, sources)
-    if not question.sources:
-        return members.new_zeros(block.count, heads, 0), members.new_zeros(block.count, heads, 0, members.shape[-1])
-    most = max(1, int(chosen.amax(-1).sum(-1).max()))
-    place = chosen.amax(-1).topk(most, 1).indices  # (count, most), those of the sources first
-    of_source = chosen.gather(1, place.unsqueeze(-1).expand(-1, -1, chosen.shape[-1]))  # (count, most, sources)
-    rows = q.view(block.count, heads, *q.shape[1:])
-    rows = rows.gather(2, place.view(block.count, 1, most, 1).expand(-1, heads, -1, q.shape[-1]))
-    log = torch.bmm(rows.flatten(0, 1), k).view(block.count, heads, most, -1)
-    weight = log.exp()
-    masses = weight[..., question.reach : question.reach + members.shape[1]] @ members.unsqueeze(1)
-    entropy = (weight * log).sum(-1).neg_()
-    return entropy @ of_source, of_source.mT.unsqueeze(1) @ masses
+    def _sources(self) -> tuple[Tensor, Tensor]:
+        """Rows of the sources' tokens among all rows of the batch, and the source of each: (count, most, sources)."""
+        chosen = self.members[..., list(self.question.sources)]  # (count, S, sources)
+        some = chosen.amax(-1) if self.question.sources else chosen.sum(-1)
+        place = some.topk(max(1, int(some.sum(-1).max())), 1).indices  # as many as the sequence with most has
+        of_source = chosen.gather(1, place.unsqueeze(-1).expand(-1, -1, chosen.shape[-1]))
+        first = torch.arange(self.batch, device=place.device)[:, None] * self.block.longest
+        return (first + place.repeat_interleave(self.heads, 0)).flatten(), of_source
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, norms: Tensor | None, mixed: Tensor
+    ) -> tuple[Tensor, Sums]:
+        """Writes its tokens' rows of `mixed`, and gives their log-sum-exps and the sums; see `Tiles.attend`."""
+        q, k, v = (padded(t, self.block).float().flatten(0, 1).contiguous() for t in (query, key, value))
+        keys, own = k.mT, mixed[self.block.start : self.block.start + self.block.tokens]
+        # Where nothing is padded the products are written to where they belong, without a copy.
+        out = self._by_head(torch.empty_like(v)) if self.block.scatter is not None else padded(mixed, self.block)
+        found = []
+        for tile in self.tiles:
+            log, weight = self._scores(q[:, tile.rows], keys, scale, out=tile.log), tile.weight
+            peak = log.amax(-1)
+            log.sub_(peak.unsqueeze(-1)).clamp_min_(LOWEST)
+            torch.exp(log, out=weight)
+            total = weight.sum(-1)
+            share = total.reciprocal() if self.shown is None else self.shown[:, tile.rows] / total
+            torch.mul(self._by_head(torch.bmm(weight, v)), self._by_head(share).unsqueeze(-1), out=out[:, :, tile.rows])
+            columns = torch.bmm(self.from_rows[..., tile.rows] * share.unsqueeze(1), weight)
+            cells = (tile.near * share.unsqueeze(-1)).view(self.batch, -1) @ tile.cells
+            entropy = share * (total * total.log() - torch.mul(weight, log, out=log).sum(-1))
+            found.append((entropy, share, peak + total.log(), columns, cells))
+        if self.block.scatter is not None:
+            own.copy_(unpadded(out.transpose(1, 2), self.block))
+        entropy, share, lse = (self._by_head(torch.cat(each, 1)) for each in list(zip(*found, strict=True))[:3])
+        columns, cells = (torch.stack(each) for each in list(zip(*found, strict=True))[3:])  # (tiles, batch, ...)
+        sums = self._sums((entropy, share), columns, cells.sum(0), self._of_sources(q, keys, scale), norms)
+        return unpadded(lse.transpose(1, 2), self.block), sums
 
-def _from_rows(of_row: Tensor, weight: Tensor) -> Tensor:
-    """What columns get from some rows: (count, 1, rows) and (count * heads, rows, S) -> (count, heads, S)."""
-    heads = len(weight) // len(of_row)
-    return torch.bmm(of_row.repeat_interleave(heads, 0), weight).view(len(of_row), heads, -1)
+    def _scores(self, q: Tensor, keys: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:
+        score: Tensor = torch.baddbmm(q.new_empty(1, 1, 1), q, keys, beta=0, alpha=scale, out=out)
+        if self.block.bias is not None:
+            score.view(self.block.count, self.heads, -1, self.block.longest).add_(self.block.bias)
+        return score
 
+    def _of_sources(self, q: Tensor, keys: Tensor, scale: float) -> Tensor:
+        """What classes get from the sources' rows: (count, heads, sources, classes)."""
+        rows = q.flatten(0, 1).index_select(0, self.source_rows).view(self.batch, -1, q.shape[-1])
+        weight = self._by_head(torch.softmax(self._scores(rows, keys, scale), -1))
+        return self.of_source.mT.unsqueeze(1) @ (weight @ self.members.unsqueeze(1))
 
-def _own_text(columns: Tensor, columns_second: Tensor, second: Tensor) -> Tensor:
-    """First text to first and second to second, from what columns get of all rows and of the second text's."""
-    to_first = (columns - columns_second) * (1 - second)
-    return (to_first + columns_second * second).sum(-1)
+    def _sums(
+        self, rows: tuple[Tensor, Tensor], columns: Tensor, cells: Tensor, sources: Tensor, norms: Tensor | None
+    ) -> Sums:
+        entropy, confidence = rows  # (count, heads, S)
+        mass, moment, *second = columns.unbind(2)
+        distance = self._by_head(cells[:, 0] + ((moment - mass * self.place) * self.side).sum((0, 2)))
+        received = self._by_head(mass.sum(0))  # (count, heads, S)
+        chosen = self.members[..., list(self.question.sources)]
+        return Sums(
+            entropy=torch.cat([entropy.sum(-1, keepdim=True), entropy @ chosen], -1),
+            masses=torch.cat([(received @ self.members).unsqueeze(2), sources], 2),
+            distance=distance,
+            received=received @ self.place,
+            offsets=self._by_head(cells[:, 1:]),
+            confidence=confidence.sum(-1),
+            own_text=self._own_text(received, second) if second else torch.zeros_like(distance),
+            weighted=self._weighted(received, norms),
+        )
 
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.view(self.block.count, self.heads, *x.shape[1:])
 
-def _weighted(columns: Tensor, members: Tensor, question: Question, block: Group) -> Tensor:
-    """Masses of classes, and of all, where each weight is multiplied with the norm of what it brings."""
-    if question.norms is None:
-        return columns.new_zeros(*columns.shape[:2], members.shape[-1] + 1)
-    brought = columns * padded(question.norms.unsqueeze(-1), block).squeeze(-1)
-    return torch.cat([brought @ members, brought.sum(-1, keepdim=True)], -1)
+    def _own_text(self, received: Tensor, of_second: Sequence[Tensor]) -> Tensor:
+        """First text to first and second to second, from what columns get of all rows and of the second text's."""
+        assert self.question.second is not None
+        from_second = self._by_head(of_second[0].sum(0))
+        is_second = _of_tokens(self.question.second[:, None], self.block).mT
+        own: Tensor = (received - from_second) * (1 - is_second) + from_second * is_second
+        return own.sum(-1)
+
+    def _weighted(self, received: Tensor, norms: Tensor | None) -> Tensor:
+        """Masses of classes, and of all, where each weight is multiplied with the norm of what it brings."""
+        if norms is None:
+            return received.new_zeros(*received.shape[:2], self.members.shape[-1] + 1)
+        brought = received * padded(norms.unsqueeze(-1), self.block).squeeze(-1)
+        return torch.cat([brought @ self.members, brought.sum(-1, keepdim=True)], -1)
 
 
 def _of_tokens(x: Tensor, block: Group) -> Tensor:
     """Values of the block's tokens, 0 where a place is padding: (tokens, n) -> (count, longest, n)."""
     rows = padded(x.unsqueeze(1), block).squeeze(1)
     return rows if block.shown is None else rows * block.shown.squeeze(1)
-
-
-@lru_cache(maxsize=8)
-def _gaps(size: int, reach: int, device: torch.device) -> Tensor:
-    """|i - j|, and 0 in the margins: (size, size + 2 reach)."""
-    place = torch.arange(size, device=device, dtype=torch.float32)
-    return F.pad((place[:, None] - place).abs(), (reach, reach))

@@ -50,6 +50,8 @@ class SelfAttention(nn.Module):
                 q, k, v, packed=packed, scale=self.scale, noise=noise, lse=wants_lse,
                 see=lambda part, value: tap(f"{name}.{part}", value),
             )  # fmt: skip
+        elif tap is not None and tap.attend is not None:
+            mixed, lse = tap.attend(name, q, k, v, packed=packed, scale=self.scale, noise=noise, lse=wants_lse)
         else:
             kernel = kernels.choose(q, packed, noise, wants_lse, name=self.kernel)
             mixed, lse = kernel.run(q, k, v, packed=packed, scale=self.scale, noise=noise, lse=wants_lse)

@@ -34,6 +34,7 @@ import torch
 from regard.batch import Trace
 
 Edit = Callable[[Any], Any]
+Attend = Callable[..., tuple[Any, Any]]  # (name, query, key, value, *, packed, scale, noise, lse) -> (mixed, lse)
 
 
 class Enough(Exception):  # noqa: N818 - it is no error
@@ -43,12 +44,17 @@ class Enough(Exception):  # noqa: N818 - it is no error
 class Tap:
     """Watches the values whose names match a pattern into `trace`, after the edits of those that match another.
 
-    Patterns are shell-like: `layer.*.attention.query`, `layer.[0-3].output`.
+    Patterns are shell-like: `layer.*.attention.query`, `layer.[0-3].output`. `attend` is called in place of the
+    kernels, where scores and weights concern nobody: with the name of the attention, such as `layer.3.attention`, and
+    all that a kernel is given.
     """
 
-    def __init__(self, watch: Iterable[str] = (), edit: Mapping[str, Edit] | None = None) -> None:
+    def __init__(
+        self, watch: Iterable[str] = (), edit: Mapping[str, Edit] | None = None, attend: Attend | None = None
+    ) -> None:
         self.watch = tuple(watch)
         self.edit = dict(edit or {})
+        self.attend = attend
         self.trace = Trace()
 
     def concerns(self, name: str) -> bool:

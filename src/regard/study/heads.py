@@ -46,7 +46,6 @@ class Plan:
     words: str = ""  # a segmenter, for the weight on the same word; empty: not asked
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of one's own: name -> tokens
     reach: int = 3
-    confidence: bool = False
     norms: bool = False
 
 
@@ -90,7 +89,7 @@ def study(
     names, table = classes(system.tokenizer, plan.classes)
     mark = _mark(system, corpus, plan)
     total = _resumed(state, mark)
-    wanted, space = Wanted(plan.reach, plan.confidence, plan.norms), Workspace()
+    wanted, space = Wanted(plan.reach, plan.norms), Workspace()
     of_token = torch.from_numpy(table).to(system.device)
     saved = time.monotonic()
     for chunk in _chunks(system, corpus, plan, total):
