@@ -31,6 +31,7 @@ check: $(VENV)/developer
 bench: $(VENV)/developer
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/finetune.py
+	$(BIN)/python benchmarks/heads.py
 
 format: $(VENV)/developer
 	$(BIN)/ruff check --fix -q .

@@ -86,9 +86,10 @@ def written_out(encoder, packed, found):
     return out
 
 
-@pytest.mark.parametrize("tile", [1, 500, 3 * 2**16])
-def test_each_statistic_is_that_of_the_weights_written_out(encoder, draw_encodings, monkeypatch, tile):
+@pytest.mark.parametrize(("tile", "flush"), [(1, 3), (500, 16), (3 * 2**16, 16)])
+def test_each_statistic_is_that_of_the_weights_written_out(encoder, draw_encodings, monkeypatch, tile, flush):
     monkeypatch.setattr(sums, "TILE", tile)
+    monkeypatch.setattr(sums, "FLUSH", flush)
     packed = drawn(draw_encodings)
     found = classes(packed, words=True)
     got = read(encoder, packed, found)

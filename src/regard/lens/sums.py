@@ -25,6 +25,7 @@ from regard.model.groups import Group, Padding, groups, padded, unpadded
 # A tile and its logarithm should stay in the cores' own caches between the passes over them (measured).
 TILE = 3 * 2**16  # weights of a tile, all heads together, for each thread
 TILES = Padding(step=1, cost=4096)
+FLUSH = 16  # tiles whose columns are kept until they are summed
 LOWEST = -80.0  # of a logarithm: an exponential much lower is no normal number, and slow; this one counts for nothing
 
 
@@ -104,7 +105,6 @@ class _Tile:
         own = torch.where((j >= start) & (j < stop), (i - j).abs(), 0)
         at = [(j - i == offset).float() for offset in range(-reach, reach + 1)]
         self.cells = torch.stack([own, *at], -1).flatten(0, 1)  # (cells, 1 + offsets)
-        self.side = (block.place < start).float() - (block.place >= stop).float()  # before the rows, behind them
 
 
 class _Block:
@@ -122,7 +122,6 @@ class _Block:
         step = min(size, max(8, room // (self.batch * size)))
         log, weight = (space.take(name, self.batch * step * size, device) for name in ("log", "weight"))
         self.tiles = [_Tile(self, start, min(size, start + step), log, weight) for start in range(0, size, step)]
-        self.side = torch.stack([tile.side for tile in self.tiles]).unsqueeze(1)  # (tiles, 1, S)
         self.from_rows = self._row_weights()
         self.source_rows, self.of_source = self._sources()
 
@@ -150,8 +149,9 @@ class _Block:
         keys, own = k.mT, mixed[self.block.start : self.block.start + self.block.tokens]
         # Where nothing is padded the products are written to where they belong, without a copy.
         out = self._by_head(torch.empty_like(v)) if self.block.scatter is not None else padded(mixed, self.block)
-        found = []
-        for tile in self.tiles:
+        found, totals = [], torch.zeros(self.batch, self.from_rows.shape[1], self.block.longest, device=q.device)
+        distance, columns = torch.zeros(self.batch, device=q.device), []
+        for number, tile in enumerate(self.tiles, 1):
             log, weight = self._scores(q[:, tile.rows], keys, scale, out=tile.log), tile.weight
             peak = log.amax(-1)
             log.sub_(peak.unsqueeze(-1)).clamp_min_(LOWEST)
@@ -159,15 +159,20 @@ class _Block:
             total = weight.sum(-1)
             share = total.reciprocal() if self.shown is None else self.shown[:, tile.rows] / total
             torch.mul(self._by_head(torch.bmm(weight, v)), self._by_head(share).unsqueeze(-1), out=out[:, :, tile.rows])
-            columns = torch.bmm(self.from_rows[..., tile.rows] * share.unsqueeze(1), weight)
+            columns.append(torch.bmm(self.from_rows[..., tile.rows] * share.unsqueeze(1), weight))
             cells = (tile.near * share.unsqueeze(-1)).view(self.batch, -1) @ tile.cells
             entropy = share * (total * total.log() - torch.mul(weight, log, out=log).sum(-1))
-            found.append((entropy, share, peak + total.log(), columns, cells))
+            found.append((entropy, share, peak + total.log(), cells))
+            if number % FLUSH == 0 or number == len(self.tiles):
+                totals += torch.stack(columns).sum(0)
+                distance += self._beyond(columns, self.tiles[number - len(columns) : number])
+                columns = []
         if self.block.scatter is not None:
             own.copy_(unpadded(out.transpose(1, 2), self.block))
         entropy, share, lse = (self._by_head(torch.cat(each, 1)) for each in list(zip(*found, strict=True))[:3])
-        columns, cells = (torch.stack(each) for each in list(zip(*found, strict=True))[3:])  # (tiles, batch, ...)
-        sums = self._sums((entropy, share), columns, cells.sum(0), self._of_sources(q, keys, scale), norms)
+        cells = torch.stack([each[3] for each in found]).sum(0)
+        near = self._by_head(distance + cells[:, 0]), self._by_head(cells[:, 1:])
+        sums = self._sums((entropy, share), near, totals, self._of_sources(q, keys, scale), norms)
         return unpadded(lse.transpose(1, 2), self.block), sums
 
     def _scores(self, q: Tensor, keys: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:
@@ -182,20 +187,31 @@ class _Block:
         weight = self._by_head(torch.softmax(self._scores(rows, keys, scale), -1))
         return self.of_source.mT.unsqueeze(1) @ (weight @ self.members.unsqueeze(1))
 
+    def _beyond(self, columns: list[Tensor], tiles: list[_Tile]) -> Tensor:
+        """Distances from tiles' rows to the columns before and behind them: (batch,)."""
+        mass, moment, *_ = torch.stack(columns).unbind(2)  # (tiles, batch, S)
+        ends = torch.tensor([[tile.rows.start, tile.rows.stop] for tile in tiles], device=mass.device)[:, None]
+        side = (self.place < ends[..., :1]).float() - (self.place >= ends[..., 1:]).float()
+        return ((moment - mass * self.place) * side).sum((0, 2))
+
     def _sums(
-        self, rows: tuple[Tensor, Tensor], columns: Tensor, cells: Tensor, sources: Tensor, norms: Tensor | None
+        self,
+        rows: tuple[Tensor, Tensor],
+        near: tuple[Tensor, Tensor],
+        totals: Tensor,
+        sources: Tensor,
+        norms: Tensor | None,
     ) -> Sums:
         entropy, confidence = rows  # (count, heads, S)
-        mass, moment, *second = columns.unbind(2)
-        distance = self._by_head(cells[:, 0] + ((moment - mass * self.place) * self.side).sum((0, 2)))
-        received = self._by_head(mass.sum(0))  # (count, heads, S)
+        distance, offsets = near
+        received, _, *second = self._by_head(totals).unbind(2)  # (count, heads, S)
         chosen = self.members[..., list(self.question.sources)]
         return Sums(
             entropy=torch.cat([entropy.sum(-1, keepdim=True), entropy @ chosen], -1),
             masses=torch.cat([(received @ self.members).unsqueeze(2), sources], 2),
             distance=distance,
             received=received @ self.place,
-            offsets=self._by_head(cells[:, 1:]),
+            offsets=offsets,
             confidence=confidence.sum(-1),
             own_text=self._own_text(received, second) if second else torch.zeros_like(distance),
             weighted=self._weighted(received, norms),
@@ -207,7 +223,7 @@ class _Block:
     def _own_text(self, received: Tensor, of_second: Sequence[Tensor]) -> Tensor:
         """First text to first and second to second, from what columns get of all rows and of the second text's."""
         assert self.question.second is not None
-        from_second = self._by_head(of_second[0].sum(0))
+        from_second = of_second[0]
         is_second = _of_tokens(self.question.second[:, None], self.block).mT
         own: Tensor = (received - from_second) * (1 - is_second) + from_second * is_second
         return own.sum(-1)
