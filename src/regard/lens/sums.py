@@ -161,19 +161,20 @@ class _Block:
             torch.mul(self._by_head(torch.bmm(weight, v)), self._by_head(share).unsqueeze(-1), out=out[:, :, tile.rows])
             columns.append(torch.bmm(self.from_rows[..., tile.rows] * share.unsqueeze(1), weight))
             cells = (tile.near * share.unsqueeze(-1)).view(self.batch, -1) @ tile.cells
-            entropy = share * (total * total.log() - torch.mul(weight, log, out=log).sum(-1))
-            found.append((entropy, share, peak + total.log(), cells))
+            found.append((total, peak, torch.mul(weight, log, out=log).sum(-1), cells))
             if number % FLUSH == 0 or number == len(self.tiles):
                 totals += torch.stack(columns).sum(0)
                 distance += self._beyond(columns, self.tiles[number - len(columns) : number])
                 columns = []
         if self.block.scatter is not None:
             own.copy_(unpadded(out.transpose(1, 2), self.block))
-        entropy, share, lse = (self._by_head(torch.cat(each, 1)) for each in list(zip(*found, strict=True))[:3])
+        total, peak, spread = (torch.cat(each, 1) for each in list(zip(*found, strict=True))[:3])
+        share = total.reciprocal() if self.shown is None else self.shown / total
+        rows = self._by_head(share * (total * total.log() - spread)), self._by_head(share)
         cells = torch.stack([each[3] for each in found]).sum(0)
         near = self._by_head(distance + cells[:, 0]), self._by_head(cells[:, 1:])
-        sums = self._sums((entropy, share), near, totals, self._of_sources(q, keys, scale), norms)
-        return unpadded(lse.transpose(1, 2), self.block), sums
+        sums = self._sums(rows, near, totals, self._of_sources(q, keys, scale), norms)
+        return unpadded(self._by_head(peak + total.log()).transpose(1, 2), self.block), sums
 
     def _scores(self, q: Tensor, keys: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:
         score: Tensor = torch.baddbmm(q.new_empty(1, 1, 1), q, keys, beta=0, alpha=scale, out=out)
