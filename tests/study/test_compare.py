@@ -1,4 +1,4 @@
-"""Two models compared: a model with itself, with its heads dealt anew, with one of another shape, and what cannot be."""
+"""Two models compared: a model with itself, with its heads dealt anew, with another shape, and what cannot be."""
 
 import json
 import os
@@ -168,7 +168,7 @@ def test_what_needs_one_shape_says_so(system, deep, corpus, more):
 def test_other_vocabularies_and_other_tokens_are_problems(system, tiny, corpus, tmp_path):
     words = (tiny / "vocab.txt").read_text().split("\n")
     cases = {
-        "swapped": (words[:30] + [words[31], words[30]] + words[32:], {}, "token 30 is 'z' in the first and '##a'"),
+        "swapped": ([*words[:30], words[31], words[30], *words[32:]], {}, "token 30 is 'z' in the first and '##a'"),
         "short": ([*words[:-2], ""], {}, "vocabularies of 60 and 59 tokens"),
         "cased": (
             words,
@@ -218,7 +218,12 @@ def test_the_command_prints_writes_and_compares_importance(trained, corpus, revi
     words = ("compare", *trained, corpus, "--length", 40, "--texts", 30, "--data", reviews)
     done = run(*words, "--out", out)
     assert done.returncode == 0, done.stderr
-    for part in ("the heads that differ most, of 8, on 30 texts", "importance", "matched in layer", "again"):
+    for part in (
+        "the heads that differ most, of 8, on 30 texts",
+        "importance, on 400 rows",
+        "matched in layer",
+        "again",
+    ):
         assert part in done.stdout
     table = read_rows(out)
     assert set(table.columns["pairing"]) == {SAME, MATCHED, IN_LAYER, NEAREST}

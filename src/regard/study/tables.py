@@ -110,7 +110,7 @@ def comparison(found: Comparison) -> RenderableType:
         "Divergence: Jensen-Shannon, nats (0 to 0.693), mean over tokens, then texts, with 95 % intervals over texts. "
         "Changes are the second model's minus the first's."
     )
-    parts = [_changed(found), _by_layer(found)] if found.layers else [_across(found)]
+    parts = [_changed(found), _by_layer(found), *_importance(found)] if found.layers else [_across(found)]
     if found.matchings:
         parts.append(_matchings(found))
         legend += " Kept: heads that go with the one in their own place; again: pairs found again on texts drawn anew."
@@ -121,22 +121,30 @@ def _changed(found: Comparison) -> Table:
     of_head: dict[tuple[int, int], dict[str, Any]] = {}
     for row in (row for row in found.rows if row["pairing"] == SAME):
         of_head.setdefault((row["layer"], row["head"]), {})[row["statistic"]] = row
-    first = sorted(of_head.items(), key=lambda item: -item[1][DIVERGENCE]["mean"])[:SHOWN]
-    importance = [IMPORTANCE] if IMPORTANCE in first[0][1] else []
-    table = _table(
-        f"the heads that differ most, of {len(of_head)}, on {found.texts:,} texts",
-        "head", DIVERGENCE, ENTROPY, "change", "weight that changes most", *importance,
-    )  # fmt: skip
-    for (layer, head), rows in first:
+    title = f"the heads that differ most, of {len(of_head)}, on {found.texts:,} texts"
+    table = _table(title, "head", DIVERGENCE, ENTROPY, "change")
+    table.add_column("weight that changes most", justify="right")
+    for (layer, head), rows in sorted(of_head.items(), key=lambda item: -item[1][DIVERGENCE]["mean"])[:SHOWN]:
         moved = [rows[name] for name in rows if re.match("to_|offset_", name)]
         most = max(moved, key=lambda row: abs(row["mean"]))
         table.add_row(
             f"{layer}.{head}", _with_interval(rows[DIVERGENCE]), f"{rows[ENTROPY]['of_model']:.2f}",
             _with_interval(rows[ENTROPY], "+.2f"),
             f"{most['statistic']} {most['of_model']:.2f} to {most['of_other']:.2f}",
-            *(_with_interval(rows[name], "+.4f") for name in importance),
         )  # fmt: skip
     return table
+
+
+def _importance(found: Comparison) -> list[Table]:
+    """The heads that matter more or less in the second model, where that was asked."""
+    rows = [row for row in found.rows if row["statistic"] == IMPORTANCE]
+    if not rows:
+        return []
+    table = _table(f"importance, on {rows[0]['n']:,} rows", "head", "first", "second", "change")
+    for row in sorted(rows, key=lambda row: -abs(row["mean"]))[:SHOWN]:
+        own = (f"{row[name]:.4f}" for name in ("of_model", "of_other"))
+        table.add_row(f"{row['layer']}.{row['head']}", *own, _with_interval(row, "+.4f"))
+    return [table]
 
 
 def _by_layer(found: Comparison) -> Table:
