@@ -14,7 +14,7 @@ import regard
 from regard.data.corpus import Corpus
 from regard.errors import Problem
 from regard.lens.statistics import Moments
-from regard.study import heads
+from regard.study import heads, texts
 from regard.study.store import query
 
 
@@ -90,7 +90,7 @@ def test_a_corpus_without_text_is_a_problem(system, tmp_path):
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_a_pass_that_was_stopped_goes_on_to_the_same_bits(system, corpus, tmp_path, monkeypatch, paired):
-    monkeypatch.setattr(heads, "CHUNK", 16)
+    monkeypatch.setattr(texts, "CHUNK", 16)
     monkeypatch.setattr(heads, "SAVE_SECONDS", 0)
     plan = heads.Plan(pairs=paired, length=40)
     whole = numbers(heads.study(system, Corpus(corpus), plan))
@@ -130,7 +130,10 @@ def run(program, *words):
 def test_a_killed_command_goes_on_and_its_table_answers_questions(tiny, corpus, tmp_path):
     corpus.write_text(corpus.read_text() * 60)
     out, state = tmp_path / "heads.parquet", tmp_path / "heads.parquet.state"
-    often = "import regard.study.heads as h; h.CHUNK, h.SAVE_SECONDS = 64, 0; from regard.cli import main; main()"
+    often = (
+        "import regard.study.heads as heads, regard.study.texts as texts; from regard.cli import main; "
+        "texts.CHUNK, heads.SAVE_SECONDS = 64, 0; main()"
+    )
     words = ("heads", tiny, corpus, "--out", out, "--json")
     child = run(["-c", often], *words)
     limit = time.monotonic() + 100

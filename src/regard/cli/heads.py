@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
+from regard.cli.rows import Format, examples_of
 from regard.errors import Problem
 
 
@@ -120,6 +121,57 @@ def heads(
     Console().print(tables.heads(found))
     speed = found.tokens / max(found.seconds, 1e-9)
     for line in [*found.said, f"{found.texts:,} texts, {speed:,.0f} tokens a second; the table is {target}"]:
+        typer.echo(line)
+
+
+@app.command(
+    epilog="Example: regard compare google-bert/bert-base-uncased runs/reviews corpus.txt --out compare.parquet"
+)
+def compare(
+    model: Model,
+    other: Annotated[str, typer.Argument(help="A second model with the same vocabulary.")],
+    corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .bz2 or .xz.")],
+    texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 200,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")] = False,
+    length: Annotated[int, typer.Option(help="Tokens of a text at most; 0: as many as both models read.")] = 128,
+    out: Annotated[str, typer.Option(help="A file for all heads: parquet, csv, tsv, jsonl or json.")] = "",
+    match: Annotated[bool, typer.Option(help="Find which head of one model is which of the other.")] = True,
+    data: Annotated[str, typer.Option(help="Labelled rows, on which to compare how much each head matters.")] = "",
+    format: Format = "auto",  # noqa: A002 - the option's name
+    encoding: Annotated[str, typer.Option(help="The character encoding of --data.")] = "utf-8",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    seed: Annotated[int, typer.Option(min=0, help="Decides all that is by lot.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare two models head by head on the same texts: what changed, and which head is which."""
+    from rich.console import Console
+
+    from regard.data import sources
+    from regard.data.corpus import Corpus
+    from regard.screen import Screen
+    from regard.study import compare as study
+    from regard.study import tables
+    from regard.study.texts import Reading
+    from regard.system import load
+
+    target = sources.ready(out) if out else None
+    text = Corpus(corpus)
+    rows = sources.read(sources.locate(data), format=format, encoding=encoding) if data else None
+    systems = load(model, precision=precision), load(other, precision=precision)
+    examples = (examples_of(systems[0], rows, {}), examples_of(systems[1], rows, {})) if rows else None
+    reading = Reading(length=length, pairs=pairs, texts=texts)
+    with Screen(quiet=as_json) as screen:
+        advance = screen.share("comparing heads")
+        found = study.study(systems, text, reading, match=match, examples=examples, seed=seed, advance=advance)
+    if target:
+        constant = {"model": model, "other": other, "corpus": text.path.name}
+        sources.write([constant | row for row in found.rows], target)
+    if as_json:
+        print_json(found.table() | {"out": str(target) if target else ""})
+        return
+    Console().print(tables.comparison(found))
+    written = [f"{len(found.rows):,} rows are in {target}"] if target else []
+    for line in [*found.said, *written]:
         typer.echo(line)
 
 

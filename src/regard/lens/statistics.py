@@ -18,7 +18,6 @@ A number is the mean over the rows of one text; texts are then averaged, each co
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -175,17 +174,20 @@ class Moments:
             self.squares[name] = self.squares.get(name, zero) + squares + gap**2 * before * count / total
             self.count[name] = before + count
 
+    def summary(self, name: str) -> dict[str, Values]:
+        """n, mean, deviation, and the mean's 95 % interval, mean -+ 1.96 s / sqrt(n), of each head; nan where none."""
+        n = self.count[name]
+        mean = np.where(n > 0, self.mean[name], np.nan)
+        deviation = np.where(n > 1, np.sqrt(self.squares[name] / np.maximum(n - 1, 1)), np.nan)
+        half = 1.96 * deviation / np.sqrt(np.maximum(n, 1))
+        return {"n": n, "mean": mean, "deviation": deviation, "low": mean - half, "high": mean + half}
+
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each head and statistic: n, mean, deviation, and its 95 % interval, mean -+ 1.96 s / sqrt(n)."""
+        """A row for each head and statistic with its summary."""
         out = []
-        for name, mean in self.mean.items():
-            for layer, head in np.ndindex(*mean.shape):
-                n = int(self.count[name][layer, head])
-                deviation = math.sqrt(self.squares[name][layer, head] / (n - 1)) if n > 1 else math.nan
-                value = float(mean[layer, head]) if n else math.nan
-                half = 1.96 * deviation / math.sqrt(max(n, 1))
-                out.append(
-                    {"layer": layer, "head": head, "statistic": name, "n": n, "mean": value, "deviation": deviation,
-                     "low": value - half, "high": value + half}
-                )  # fmt: skip
+        for name in self.mean:
+            found = self.summary(name)
+            for layer, head in np.ndindex(*found["n"].shape):
+                place = {"layer": layer, "head": head, "statistic": name, "n": int(found["n"][layer, head])}
+                out.append(place | {key: float(found[key][layer, head]) for key in found if key != "n"})
         return out

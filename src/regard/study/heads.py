@@ -8,7 +8,7 @@ import json
 import time
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ import torch
 from numpy.typing import NDArray
 
 from regard import disk
-from regard.batch import Encoding, Packed
-from regard.data.corpus import Corpus, pairs, parted
-from regard.data.packing import cut, pack
+from regard.batch import Packed
+from regard.data.corpus import Corpus
+from regard.data.packing import pack
 from regard.errors import Problem
 from regard.lens.statistics import Classes, Moments, Wanted, read
 from regard.lens.sums import Workspace
+from regard.study.texts import Reading, alike, chunks, remarks, room
 from regard.system import System
 from regard.text.tokenizer import Tokenizer
 from regard.text.words import segmenter, words_of
 
 BATCH_TOKENS = 4096
-CHUNK = 2048  # texts sorted by length at a time
 SAVE_SECONDS = 20.0
 STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
 
@@ -37,12 +37,9 @@ Advance = Callable[[float], None]  # told the share of the corpus that has been 
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Reading):
     """How a corpus is read, and what is asked of it."""
 
-    length: int = 0  # tokens of a text; 0: the model's own limit
-    pairs: bool = False  # neighbouring lines as [CLS] A [SEP] B [SEP], as in pre-training
-    texts: int = 0  # at most so many; 0: all
     words: str = ""  # a segmenter, for the weight on the same word; empty: not asked
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of one's own: name -> tokens
     reach: int = 3
@@ -92,8 +89,15 @@ def study(
     wanted, space = Wanted(plan.reach, plan.norms), Workspace()
     of_token = torch.from_numpy(table).to(system.device)
     saved = time.monotonic()
-    for chunk in _chunks(system, corpus, plan, total):
-        for encodings, words in _batches(chunk, plan):
+    tokens = room(system, plan)
+    segment = segmenter(plan.words) if plan.words else None
+    fresh = chunks(
+        system.tokenizer, corpus, plan, tokens, lines=total.lines, texts=total.texts, detail=bool(plan.words)
+    )
+    for chunk in fresh:
+        for places in alike(chunk.encodings, BATCH_TOKENS):
+            encodings = [chunk.encodings[i] for i in places]
+            words = [words_of(chunk.encodings[i], chunk.texts[i], segment) for i in places] if segment else []
             packed = pack(encodings).to(system.device)
             found = Classes(names, of_token[packed.ids], words=_cells(words, packed) if plan.words else None)
             total.moments.add(read(system.model.encoder, packed, found, wanted=wanted, space=space))
@@ -104,16 +108,9 @@ def study(
         if state is not None and time.monotonic() - saved > SAVE_SECONDS:
             _keep(state, mark, total)
             saved = time.monotonic()
-    if not total.texts:
-        raise Problem(f"{corpus.path} has no text{' of two lines or more' if plan.pairs else ''} to read.")
+    said = remarks(corpus, plan, texts=total.texts, cut=total.cut, tokens=tokens)
     if state is not None:
         _keep(state, mark, total)
-    said = []
-    if total.cut:
-        room = _room(system, plan)
-        said.append(f"{total.cut:,} of {total.texts:,} texts are longer than {room} tokens and were cut.")
-    if corpus.undecodable:
-        said.append(f"{corpus.undecodable:,} lines have bytes that are no UTF-8.")
     return Heads(total.moments.rows(), total.texts, total.tokens, said, time.monotonic() - began)
 
 
@@ -126,97 +123,6 @@ class _Total:
     texts: int = 0
     tokens: int = 0
     cut: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    lines: int  # used up with this chunk, from the start of the file
-    encodings: list[Encoding]
-    texts: list[tuple[str, ...]]
-
-
-def _room(system: System, plan: Plan) -> int:
-    most = system.model.encoder.config.positions
-    length = plan.length or min(system.card.max_length, most)
-    if not 8 <= length <= most:
-        raise Problem(f"Texts of {length} tokens: this model reads between 8 and {most}.")
-    return length
-
-
-def _chunks(system: System, corpus: Corpus, plan: Plan, total: _Total) -> Iterator[_Chunk]:
-    """Texts of the corpus in chunks, from where an earlier pass was stopped."""
-    room, detail = _room(system, plan), bool(plan.words)
-    find = _pairs if plan.pairs else _lines
-    left = plan.texts - total.texts if plan.texts else None
-    for lines, found in find(system.tokenizer, corpus, room, total.lines):
-        texts = found[:left]
-        if left is not None:
-            left -= len(texts)
-        if texts:
-            second = [text[1] for text in texts] if plan.pairs else None
-            firsts = [text[0] for text in texts]
-            encodings = system.tokenizer.encode(firsts, second, max_length=room, detail=detail)
-            yield _Chunk(lines, encodings, texts)
-        if left == 0:
-            return
-
-
-def _lines(_: Tokenizer, corpus: Corpus, room: int, skip: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-    """Every line with something in it is a text."""
-    texts: list[tuple[str, ...]] = []
-    number = 0
-    for number, line in enumerate(corpus.lines(), 1):
-        if number > skip and line.strip():
-            texts.append((line,))
-            if len(texts) == CHUNK:
-                yield number, texts
-                texts = []
-    yield number, texts
-
-
-def _pairs(tokenizer: Tokenizer, corpus: Corpus, room: int, skip: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-    """Neighbouring lines of one document, as many as fit, are a pair."""
-    texts: list[tuple[str, ...]] = []
-    lines: list[str] = []
-    sizes: list[int] = []
-    number = 0
-
-    def measure() -> None:
-        fresh = lines[len(sizes) :]
-        sizes.extend(len(e.ids) - 2 for e in tokenizer.encode(fresh, max_length=1 << 20) if fresh)
-
-    for number, line in enumerate(corpus.lines(), 1):
-        if number <= skip:
-            continue
-        if line.strip():
-            lines.append(line)
-        at_end = not line.strip()
-        if at_end or len(lines) % 256 == 0:
-            measure()
-            found, used = pairs(lines, sizes, room - 3)
-            texts += found
-            lines, sizes = lines[used:], sizes[used:]
-            if at_end:
-                texts += [parted(lines, sizes)] if len(lines) > 1 else []
-                lines, sizes = [], []
-        if len(texts) >= CHUNK:
-            yield number - len(lines), texts
-            texts = []
-    measure()
-    found, used = pairs(lines, sizes, room - 3)
-    rest = lines[used:]
-    texts += found + ([parted(rest, sizes[used:])] if len(rest) > 1 else [])
-    yield number, texts
-
-
-def _batches(chunk: _Chunk, plan: Plan) -> Iterator[tuple[list[Encoding], list[NDArray[np.int64]]]]:
-    """Encodings of like length, and with them which word each token is of."""
-    order = sorted(range(len(chunk.encodings)), key=lambda i: len(chunk.encodings[i].ids))
-    segment = segmenter(plan.words) if plan.words else None
-    for span in cut([len(chunk.encodings[i].ids) for i in order], BATCH_TOKENS):
-        encodings = [chunk.encodings[i] for i in order[span]]
-        words = [words_of(chunk.encodings[i], chunk.texts[i], segment) for i in order[span]] if segment else []
-        yield encodings, words
 
 
 def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regard.batch import Output
+from regard.batch import Output, Packed
 from regard.data.examples import Examples
 from regard.data.task import labels_of
 from regard.lens.importance import ESTIMATES, Loss, Slopes, dropped, normalised, slopes
@@ -22,6 +22,7 @@ from regard.measure.scores import headline, losses
 from regard.system import System, warn_of_cuts
 
 CHANGE, RISE = "change of loss", "rise of loss"  # mean over rows of |L' - L|, and of L' - L
+Advance = Callable[[int], None]
 HALVES = 100  # random halves of the rows, for how well a measurement agrees with itself
 
 
@@ -83,7 +84,7 @@ def rank(
     *,
     normalise: bool = False,
     resamples: int = 1000,
-    advance: Callable[[int], None] = lambda texts: None,
+    advance: Advance = lambda texts: None,
 ) -> Ranking:
     """Ranks all heads by each estimate of importance, and by what changes where the head is dropped.
 
@@ -130,37 +131,55 @@ def rank(
     )
 
 
-def measure(system: System, examples: Examples, *, advance: Callable[[int], None] = lambda texts: None) -> Measured:
+def measure(system: System, examples: Examples, *, advance: Advance = lambda texts: None) -> Measured:
     """Slopes of all heads' gates and outputs without each head, row by row; windows of a text are averaged."""
-    card, model, config = system.card, system.model, system.model.encoder.config
-    truth = labels_of(examples)
+    task, config, truth = system.card.task, system.model.encoder.config, labels_of(examples)
+
+    def read(packed: Packed, labels: Tensor) -> tuple[Array, ...]:
+        slope = slopes(system.model, packed, labels, _loss(system))
+        plain, without = (
+            system.outputs(Output(None, None, logits)).double().cpu().numpy()
+            for logits in dropped(system.model, packed)
+        )
+        return slope.gate, slope.absolute, slope.tokens, plain, np.moveaxis(without, 2, 0)
+
+    gate, absolute, tokens, plain, without = _by_row(system, examples, read, advance)
+    if task == "regress":
+        plain, without = plain[..., 0], without[..., 0]
+    cost = losses(task, truth, plain)
+    places = np.ndindex(config.layers, config.heads)
+    rise = np.stack([losses(task, truth, without[:, layer, head]) - cost for layer, head in places], 1)
+    return Measured(Slopes(gate, absolute, tokens), truth, plain, without, rise.reshape(gate.shape))
+
+
+def estimated(system: System, examples: Examples, *, advance: Advance = lambda texts: None) -> Slopes:
+    """Slopes of all heads' gates alone, row by row: one backward pass, nothing is dropped."""
+
+    def read(packed: Packed, labels: Tensor) -> tuple[Array, ...]:
+        slope = slopes(system.model, packed, labels, _loss(system))
+        return slope.gate, slope.absolute, slope.tokens
+
+    return Slopes(*_by_row(system, examples, read, advance))
+
+
+def _by_row(
+    system: System, examples: Examples, read: Callable[[Packed, Tensor], tuple[Array, ...]], advance: Advance
+) -> list[Array]:
+    """What is read of each sequence, for each row of data: the mean over the windows of its text."""
+    card, truth = system.card, labels_of(examples)
     encodings = system.tokenizer.encode(examples.texts, examples.pairs, max_length=card.max_length, stride=card.stride)
     cut = [e.dropped for e in encodings if e.dropped]
     warn_of_cuts(cut, len(truth), card.max_length, cure="A model trained with data.stride reads them in windows.")
-    outputs = 1 if card.task == "regress" else len(card.labels)
-    sums = [np.zeros((len(truth), *shape)) for shape in (
-        (config.layers, config.heads), (config.layers, config.heads), (), (outputs,),
-        (config.layers, config.heads, outputs),
-    )]  # fmt: skip
+    sums: list[Array] = []
     for batch, packed in system.packs(encodings):
         sources = [e.source for e in batch]
-        labels = torch.from_numpy(truth[sources]).to(system.device)
-        slope = slopes(model, packed, labels, _loss(system))
-        plain, without = (
-            system.outputs(Output(None, None, logits)).double().cpu().numpy() for logits in dropped(model, packed)
-        )
-        found = slope.gate, slope.absolute, slope.tokens, plain, np.moveaxis(without, 2, 0)
+        found = read(packed, torch.from_numpy(truth[sources]).to(system.device))
+        sums = sums or [np.zeros((len(truth), *part.shape[1:])) for part in found]
         for total, part in zip(sums, found, strict=True):
             np.add.at(total, sources, part)
         advance(len(set(sources)))
     windows = np.bincount([e.source for e in encodings], minlength=len(truth))
-    gate, absolute, tokens, plain, without = (total / windows.reshape(-1, *(1,) * (total.ndim - 1)) for total in sums)
-    if card.task == "regress":
-        plain, without = plain[..., 0], without[..., 0]
-    cost = losses(card.task, truth, plain)
-    places = np.ndindex(config.layers, config.heads)
-    rise = np.stack([losses(card.task, truth, without[:, layer, head]) - cost for layer, head in places], 1)
-    return Measured(Slopes(gate, absolute, tokens), truth, plain, without, rise.reshape(gate.shape))
+    return [total / windows.reshape(-1, *(1,) * (total.ndim - 1)) for total in sums]
 
 
 def _loss(system: System) -> Loss:

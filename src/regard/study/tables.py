@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from regard.lens.compare import DIVERGENCE, MATCHED, NEAREST, SAME
+from regard.study.compare import ENTROPY, IMPORTANCE, Comparison
 from regard.study.heads import Heads
 from regard.study.relations import CHANCES, Relations
 
 FEW = 20  # words: relations with fewer have intervals too wide to show
+SHOWN = 12  # heads that differ most between two models
 
 
 def paths(out: str, *, probe: bool) -> list[Path]:
@@ -98,3 +102,104 @@ def heads(found: Heads) -> RenderableType:
 def _head(row: dict[str, Any]) -> str:
     place = f"{row['layer']}.{row['head']}"
     return f"{place:>5} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def comparison(found: Comparison) -> RenderableType:
+    """The heads that differ most, layer by layer, and how well heads of one model are known again in the other."""
+    legend = (
+        "Divergence: Jensen-Shannon, nats (0 to 0.693), mean over tokens, then texts, with 95 % intervals over texts. "
+        "Changes are the second model's minus the first's."
+    )
+    parts = [_changed(found), _by_layer(found), *_importance(found)] if found.layers else [_across(found)]
+    if found.matchings:
+        parts.append(_matchings(found))
+        legend += " Kept: heads that go with the one in their own place; again: pairs found again on texts drawn anew."
+    return Group(*parts, Text(legend, style="dim"))
+
+
+def _changed(found: Comparison) -> Table:
+    of_head: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in (row for row in found.rows if row["pairing"] == SAME):
+        of_head.setdefault((row["layer"], row["head"]), {})[row["statistic"]] = row
+    title = f"the heads that differ most, of {len(of_head)}, on {found.texts:,} texts"
+    table = _table(title, "head", DIVERGENCE, ENTROPY, "change")
+    table.add_column("weight that changes most", justify="right")
+    for (layer, head), rows in sorted(of_head.items(), key=lambda item: -item[1][DIVERGENCE]["mean"])[:SHOWN]:
+        moved = [rows[name] for name in rows if re.match("to_|offset_", name)]
+        most = max(moved, key=lambda row: abs(row["mean"]))
+        table.add_row(
+            f"{layer}.{head}", _with_interval(rows[DIVERGENCE]), f"{rows[ENTROPY]['of_model']:.2f}",
+            _with_interval(rows[ENTROPY], "+.2f"),
+            f"{most['statistic']} {most['of_model']:.2f} to {most['of_other']:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _importance(found: Comparison) -> list[Table]:
+    """The heads that matter more or less in the second model, where that was asked."""
+    rows = [row for row in found.rows if row["statistic"] == IMPORTANCE]
+    if not rows:
+        return []
+    table = _table(f"importance, on {rows[0]['n']:,} rows", "head", "first", "second", "change")
+    for row in sorted(rows, key=lambda row: -abs(row["mean"]))[:SHOWN]:
+        own = (f"{row[name]:.4f}" for name in ("of_model", "of_other"))
+        table.add_row(f"{row['layer']}.{row['head']}", *own, _with_interval(row, "+.4f"))
+    return [table]
+
+
+def _by_layer(found: Comparison) -> Table:
+    kept = [name for name in found.layers[0] if name.startswith("kept")]
+    table = _table("layers", "layer", DIVERGENCE, "change of entropy", *(name.replace(", ", ",\n") for name in kept))
+    for row in found.layers:
+        values = (
+            {"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            for name in (DIVERGENCE, ENTROPY)
+        )
+        shares = (f"{100 * row[name]:.0f} %" for name in kept)
+        table.add_row(str(row["layer"]), _with_interval(next(values)), _with_interval(next(values), "+.2f"), *shares)
+    return table
+
+
+def _across(found: Comparison) -> Table:
+    """For models that differ in shape: in which layers of the second the heads of each layer of the first are."""
+    table = _table("layers of the second model where heads of the first are found: layer x heads", "layer")
+    kinds = (MATCHED, NEAREST)
+    for kind in kinds:
+        table.add_column(kind)
+        table.add_column(DIVERGENCE, justify="right")
+    for layer in range(found.shapes[0][0]):
+        cells = []
+        for kind in kinds:
+            rows = [row for row in found.rows if row["pairing"] == kind and row["layer"] == layer]
+            counts = sorted(Counter(row["other_layer"] for row in rows).items())
+            mean = sum(row["mean"] for row in rows) / max(1, len(rows))
+            cells += ["  ".join(f"{place} x{count}" for place, count in counts), f"{mean:.3f}" if rows else ""]
+        table.add_row(str(layer), *cells)
+    return table
+
+
+def _matchings(found: Comparison) -> Table:
+    names = ("", "pairs", DIVERGENCE, "at random", "kept", "again")
+    table = _table("heads of the first model, each with one of the second", *names)
+    for one in found.matchings:
+        kept = "" if one.kept is None or one.kept_interval is None else _spanned(one.kept, *one.kept_interval, ".2f")
+        table.add_row(
+            one.kind, str(len(one.support)), _spanned(one.mean, *one.interval),
+            "" if one.random is None else f"{one.random:.3f}", kept, f"{one.support.mean():.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _with_interval(row: dict[str, Any], form: str = ".3f") -> str:
+    return _spanned(row["mean"], row["low"], row["high"], form)
+
+
+def _spanned(value: float, low: float, high: float, form: str = ".3f") -> str:
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
