@@ -81,6 +81,14 @@ def test_a_plan_that_cannot_be_is_a_problem(system, corpus, plan, cause):
         heads.study(system, Corpus(corpus), plan)
 
 
+def test_results_are_arrow_and_a_notebook_shows_them(system, corpus):
+    found = heads.study(system, Corpus(corpus), heads.Plan(texts=20))
+    assert found.arrow().to_pylist() == found.rows
+    assert found.arrow().column_names[:3] == ["layer", "head", "statistic"]
+    page = found._repr_html_()
+    assert page.count("<tr>") == 21 and f"{len(found.rows):,} rows" in page
+
+
 def test_a_corpus_without_text_is_a_problem(system, tmp_path):
     path = tmp_path / "empty.txt"
     path.write_text("\n\n")

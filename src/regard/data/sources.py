@@ -96,7 +96,7 @@ def ready(path: str | Path) -> Path:
     """The path, if rows can be written there; a `Problem` now is better than one after the work."""
     path = Path(path).expanduser()
     if _kind(path) == "parquet":
-        _arrow()
+        arrow()
     disk.make_folder(path.parent)
     return path
 
@@ -220,7 +220,8 @@ def _checked(table: Table) -> Table:
     return dataclasses.replace(table, skipped=skipped)
 
 
-def _arrow() -> Any:
+def arrow() -> Any:
+    """The pyarrow package, or the problem that it is missing."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -229,21 +230,21 @@ def _arrow() -> Any:
 
 
 def _parquet(data: bytes, path: Path) -> Table:
-    arrow = _arrow()
+    pyarrow = arrow()
     try:
-        columns = arrow.parquet.read_table(io.BytesIO(data)).to_pydict()
-    except (arrow.ArrowException, OSError) as error:
+        columns = pyarrow.parquet.read_table(io.BytesIO(data)).to_pydict()
+    except (pyarrow.ArrowException, OSError) as error:
         raise Problem(f"{path} is no parquet file, or a damaged one ({error}). Fetch it again.") from None
     rows = len(next(iter(columns.values()), []))
     return _checked(Table(columns, list(range(1, rows + 1)), [], str(path)))
 
 
 def _parquet_bytes(columns: Mapping[str, list[Any]], path: Path) -> bytes:
-    arrow = _arrow()
+    pyarrow = arrow()
     buffer = io.BytesIO()
     try:
-        arrow.parquet.write_table(arrow.table(dict(columns)), buffer)
-    except arrow.ArrowException as error:
+        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer)
+    except pyarrow.ArrowException as error:
         raise Problem(
             f"{path} cannot hold these columns, for each must be of one kind ({error}). Write a .jsonl instead."
         ) from None

@@ -22,6 +22,7 @@ from regard.lens.statistics import Classes, Moments, Values, read
 from regard.lens.sums import Workspace
 from regard.study.heads import classes
 from regard.study.ranking import estimated
+from regard.study.store import Results
 from regard.study.texts import Reading, alike, chunks, remarks, room
 from regard.system import System
 
@@ -33,7 +34,7 @@ Advance = Callable[[float], None]  # told the share of the texts that have been 
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Results):
     """What a comparison has found: `rows` are those of the table, `docs/lens.md` has their columns."""
 
     rows: list[dict[str, Any]]

@@ -24,6 +24,7 @@ from regard.data.packing import pack
 from regard.errors import Problem
 from regard.lens.statistics import Classes, Moments, Wanted, read
 from regard.lens.sums import Workspace
+from regard.study.store import Results
 from regard.study.texts import Reading, alike, chunks, remarks, room
 from regard.system import System
 from regard.text.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ class Plan(Reading):
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class Heads(Results):
     """What a pass has found: `rows` are those of the table, `docs/lens.md` has their columns."""
 
     rows: list[dict[str, Any]]

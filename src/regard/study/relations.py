@@ -23,6 +23,7 @@ from regard.lens.relations import DIRECTIONS, GOLDS, Dependencies, Parsers, Tall
 from regard.measure.metrics import Array
 from regard.measure.selection import best, shares
 from regard.model.encoder import Encoder, bert
+from regard.study.store import Results
 from regard.system import System
 
 MODEL = "model"  # the source of a row that is no chance
@@ -46,7 +47,7 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True)
-class Relations:
+class Relations(Results):
     """What a study of relations found: rows for a table, `docs/lens.md` has their columns."""
 
     rows: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Tables of results in Parquet, and questions to them in SQL (DuckDB, from the extra [lens])."""
+"""Results as tables: in Arrow and in a notebook, and questions to Parquet files in SQL (the extra [lens])."""
 
 from __future__ import annotations
 
@@ -6,8 +6,33 @@ import re
 from pathlib import Path
 from typing import Any
 
-from regard.data.sources import locate
+from regard.data.sources import arrow, locate
 from regard.errors import Problem
+from regard.page.markup import count, escape, number, table
+
+SHOWN = 20  # rows that a notebook shows
+
+
+class Results:
+    """What a study has found, as rows of a table that has the same columns in each."""
+
+    __slots__ = ()
+    rows: list[dict[str, Any]]
+
+    def arrow(self) -> Any:
+        """The rows as an Arrow table, which pandas, polars and DuckDB take as it is."""
+        return arrow().Table.from_pylist(self.rows)
+
+    def _repr_html_(self) -> str:
+        """The first rows for a notebook."""
+        names = list(self.rows[0])
+        cells = [
+            [number(value) if isinstance(value, float) else escape(value) for value in row.values()]
+            for row in self.rows[:SHOWN]
+        ]
+        numbers = [i for i, value in enumerate(self.rows[0].values()) if isinstance(value, (int, float))]
+        caption = f"{count(len(self.rows), 'row')}, of which {len(cells)} are shown; arrow() has all."
+        return table([escape(name) for name in names], cells, caption=caption, numbers=numbers)
 
 
 def query(path: str | Path, sql: str) -> Any:
