@@ -1,5 +1,6 @@
 """Two models compared: a model with itself, with its heads dealt anew, with another shape, and what cannot be."""
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from regard.data.corpus import Corpus
 from regard.data.packing import pack
@@ -17,7 +19,7 @@ from regard.errors import Problem
 from regard.lens.capture import capture
 from regard.lens.compare import DIVERGENCE, IN_LAYER, MATCHED, NEAREST, SAME
 from regard.lens.divergence import divergence
-from regard.study import compare, heads
+from regard.study import compare, heads, tables
 from regard.study.texts import Reading
 from regard.system import load
 
@@ -67,14 +69,25 @@ def partners(found, kind):
     return {(row["layer"], row["head"]): (row["other_layer"], row["other_head"]) for row in rows}
 
 
-def test_a_model_is_itself(system, tiny, corpus):
-    found = study(system, load(tiny, precision="float32"), corpus)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_model_is_itself(system, tiny, corpus, pairs):
+    texts = 15 if pairs else 60
+    found = study(system, load(tiny, precision="float32"), corpus, Reading(length=60, texts=texts, pairs=pairs))
     same = [row for row in found.rows if row["pairing"] == SAME]
     assert {row["statistic"] for row in same} >= {DIVERGENCE, "entropy", "to_sep", "offset_-1"}
     assert all(row["mean"] == row["low"] == row["high"] == 0 for row in same if row["n"])
     assert all(one.kept == 1 and one.mean == 0 and one.support.min() == 1 for one in found.matchings)
     assert all(place == partner for kind in (MATCHED, IN_LAYER) for place, partner in partners(found, kind).items())
-    assert found.texts == 60 and [row["layer"] for row in found.layers] == [0, 1]
+    assert ("to_own_text" in {row["statistic"] for row in same}) == pairs
+    assert found.texts == texts and [row["layer"] for row in found.layers] == [0, 1]
+
+
+def test_one_text_is_shown_without_intervals(system, tiny, corpus):
+    other = copied(system, tiny, lambda encoder: encoder.blocks[1].attention.part.joint.weight.mul_(3))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.comparison(study(system, other, corpus, Reading(length=40, texts=1))))
+    shown = console.export_text()
+    assert "nan" not in shown and shown.count("[") == 0 and "at random" in shown
 
 
 def test_heads_dealt_anew_are_all_found(system, tiny, corpus):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -185,7 +187,8 @@ def _matchings(found: Comparison) -> Table:
         kept = "" if one.kept is None or one.kept_interval is None else _spanned(one.kept, *one.kept_interval, ".2f")
         table.add_row(
             one.kind, str(len(one.support)), _spanned(one.mean, *one.interval),
-            "" if one.random is None else f"{one.random:.3f}", kept, f"{one.support.mean():.2f}",
+            "" if one.random is None else f"{one.random:.3f}", kept,
+            "" if np.isnan(one.support).any() else f"{one.support.mean():.2f}",
         )  # fmt: skip
     return table
 
@@ -202,4 +205,5 @@ def _with_interval(row: dict[str, Any], form: str = ".3f") -> str:
 
 
 def _spanned(value: float, low: float, high: float, form: str = ".3f") -> str:
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    """The value with its interval, if it has one: a single text gives none."""
+    return f"{value:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
