@@ -9,7 +9,7 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ CHUNK = 2048  # texts sorted by length at a time
 SAVE_SECONDS = 20.0
 STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
 
+NO_PAIRS = (
+    "no two neighbouring lines that fit the model together, so there are no pairs of texts. If it has a paragraph a "
+    "line, say --paragraphs, and sentences are taken for lines."
+)
+
 Advance = Callable[[float], None]  # told the share of the corpus that has been read
 
 
@@ -42,6 +47,7 @@ class Plan:
 
     length: int = 0  # tokens of a text; 0: the model's own limit
     pairs: bool = False  # neighbouring lines as [CLS] A [SEP] B [SEP], as in pre-training
+    segments: bool = True  # whether the model is told which text of a pair a token is of
     texts: int = 0  # at most so many; 0: all
     words: str = ""  # a segmenter, for the weight on the same word; empty: not asked
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of one's own: name -> tokens
@@ -88,7 +94,7 @@ def study(
     """One pass over a corpus; what has been summed up is kept in the file `state`, and taken up from there."""
     began = time.monotonic()
     names, table = classes(system.tokenizer, plan.classes)
-    mark = _mark(system, corpus, plan)
+    mark = signature(system, corpus, plan)
     total = _resumed(state, mark)
     wanted, space = Wanted(plan.reach, plan.confidence, plan.norms), Workspace()
     of_token = torch.from_numpy(table).to(system.device)
@@ -106,7 +112,7 @@ def study(
             _keep(state, mark, total)
             saved = time.monotonic()
     if not total.texts:
-        raise Problem(f"{corpus.path} has no text{' of two lines or more' if plan.pairs else ''} to read.")
+        raise Problem(f"{corpus.path} has {NO_PAIRS if plan.pairs else 'no text to read.'}")
     if state is not None:
         _keep(state, mark, total)
     said = []
@@ -116,6 +122,12 @@ def study(
     if corpus.undecodable:
         said.append(f"{corpus.undecodable:,} lines have bytes that are no UTF-8.")
     return Heads(total.moments.rows(), total.texts, total.tokens, said, time.monotonic() - began)
+
+
+def texts(system: System, corpus: Corpus, plan: Plan) -> Iterator[Encoding]:
+    """The texts that a pass reads, in the corpus's order."""
+    for chunk in _chunks(system, corpus, plan, _Total()):
+        yield from chunk.encodings
 
 
 @dataclass(slots=True)
@@ -157,6 +169,8 @@ def _chunks(system: System, corpus: Corpus, plan: Plan, total: _Total) -> Iterat
             second = [text[1] for text in texts] if plan.pairs else None
             firsts = [text[0] for text in texts]
             encodings = system.tokenizer.encode(firsts, second, max_length=room, detail=detail)
+            if not plan.segments:
+                encodings = [replace(e, segments=np.zeros_like(e.segments)) for e in encodings]
             yield _Chunk(lines, encodings, texts)
         if left == 0:
             return
@@ -235,12 +249,12 @@ def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(found, 1)).to(packed.ids.device)
 
 
-def _mark(system: System, corpus: Corpus, plan: Plan) -> str:
+def signature(system: System, corpus: Corpus, plan: Plan) -> str:
     """What must be the same for a pass to be taken up: weights, corpus and plan."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in system.model.encoder.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns]
+    corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns, corpus.paragraphs]
     return json.dumps([digest.hexdigest(), corpus_is, asdict(plan)], sort_keys=True, default=list)
 
 
