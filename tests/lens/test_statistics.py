@@ -72,6 +72,8 @@ def written_out(encoder, packed, found):
                     own = members[:, NAMES.index(which)] == 1
                     put(f"{which}_to_{name}", masses[:, own, column].mean(-1))
                     put(f"{which}_entropy", entropy[:, own].mean(-1))
+                    if name == which:
+                        put(f"other_to_{name}", masses[:, ~own, column].mean(-1))
             for offset in range(-3, 4):
                 put(f"offset_{offset:+d}", weights.diagonal(offset, 1, 2).sum(-1) / size)
             gap = position - position[:, None]

@@ -10,6 +10,10 @@ from regard.cli.app import Json, Model, app, print_json
 from regard.cli.rows import Format, examples_of
 from regard.errors import Problem
 
+Paragraphs = Annotated[
+    bool, typer.Option("--paragraphs", help="The corpus has a paragraph a line: take its sentences for lines.")
+]
+
 
 @app.command(
     epilog="Example: regard relations google-bert/bert-base-uncased en_ewt-ud-dev.conllu --out relations.parquet"
@@ -74,6 +78,7 @@ def heads(
     sql: Annotated[str, typer.Argument(help="After query: what to ask the table, which is called heads.")] = "",
     out: Annotated[str, typer.Option(help="The table; after query, of the answer, in any format by its name.")] = "",
     pairs: Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")] = False,
+    paragraphs: Paragraphs = False,
     length: Annotated[int, typer.Option(help="Tokens of a text at most; 0: as many as the model reads.")] = 0,
     texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 0,
     words: Annotated[str, typer.Option(help="Weight on the own word, by a segmenter: auto, space or zh.")] = "",
@@ -101,7 +106,7 @@ def heads(
     from regard.system import load
 
     target = sources.ready(out or "heads.parquet")
-    text = Corpus(corpus)
+    text = Corpus(corpus, paragraphs=paragraphs)
     plan = study.Plan(
         length=length or (128 if pairs else 0), pairs=pairs, texts=texts, words=words, classes=_classes(own or []),
         reach=reach, norms=norms,
@@ -173,6 +178,63 @@ def compare(
     written = [f"{len(found.rows):,} rows are in {target}"] if target else []
     for line in [*found.said, *written]:
         typer.echo(line)
+
+
+@app.command(
+    epilog="Example: regard clark google-bert/bert-base-uncased --corpus wiki.txt --treebank en_ewt-ud-dev.conllu"
+)
+def clark(
+    model: Model,
+    corpus: Annotated[str, typer.Option(help="Running text, a sentence a line; plain, .gz, .bz2, .xz.")],
+    treebank: Annotated[str, typer.Option(help="Sentences with their trees in CoNLL-U, for relations.")] = "",
+    paragraphs: Paragraphs = False,
+    texts: Annotated[int, typer.Option(min=0, help="Read so many pairs of texts; 0: all.")] = 1000,
+    length: Annotated[int, typer.Option(help="Tokens of a pair at most.")] = 128,
+    segments: Annotated[str, typer.Option(help="Segment ids of pairs: paired, or zero as in the original.")] = "paired",
+    sentences: Annotated[int, typer.Option(min=0, help="Read so many sentences of the treebank; 0: all.")] = 0,
+    probe: Annotated[bool, typer.Option("--probe", help="Also train probes, which takes longest.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides samples, halves and all else by lot.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each probe is trained.")] = 3,
+    out: Annotated[str, typer.Option(help="The page.")] = "clark.html",
+    as_json: Json = False,
+) -> None:
+    """Repeat every experiment of "What Does BERT Look At?" and write one page beside the paper's figures.
+
+    Killed, it goes on behind the last finished part when it is called again.
+    """
+    from pathlib import Path
+
+    from regard import disk
+    from regard.data.corpus import Corpus
+    from regard.data.treebank import read
+    from regard.screen import Screen
+    from regard.study.clark import experiments, report, verdicts
+    from regard.system import load
+
+    if segments not in ("paired", "zero"):
+        raise Problem(f"--segments is paired or zero, not '{segments}'.")
+    target = Path(out)
+    disk.make_folder(target.parent)
+    text = Corpus(corpus, paragraphs=paragraphs)
+    bank = read(treebank).first(sentences) if treebank else None
+    system = load(model, precision="float32")
+    plan = experiments.Plan(
+        texts=texts, length=length, segments=segments == "paired", probe=probe, seed=seed, seeds=seeds
+    )
+    names = {"model": Path(model).name, "corpus": text.path.name, "treebank": Path(treebank).name}
+    state = target.with_name(target.name + ".state")
+    with Screen(quiet=as_json) as screen:
+        found = experiments.study(
+            system, text, bank, plan, names=names, state=state, advance=screen.share("experiments")
+        )
+    report.write(found, target)
+    state.unlink(missing_ok=True)
+    if as_json:
+        print_json(found.plain() | {"out": str(target)})
+        return
+    for line in verdicts.lines(found):
+        typer.echo(line)
+    typer.echo(f"\nThe page is {target}")
 
 
 def _classes(own: list[str]) -> dict[str, list[str]]:

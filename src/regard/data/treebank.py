@@ -1,7 +1,8 @@
 """Treebanks in CoNLL-U, plain or packed by gzip or xz: every sentence is kept whole or reported with its line.
 
-A line has ten columns, of which five are read: ID, FORM, UPOS, HEAD, DEPREL. Multiword tokens (3-4),
-whose words follow, and empty nodes (3.1), which are of the enhanced graph only, are passed over.
+A line has ten columns, of which five are read: ID, FORM, UPOS, HEAD, DEPREL; and of the last what it says of entities,
+which `data/coreference.py` reads. Multiword tokens (3-4), whose words follow, and empty nodes (3.1), which are of the
+enhanced graph only, are passed over.
 https://universaldependencies.org/format.html
 """
 
@@ -19,7 +20,9 @@ from regard.errors import Problem
 
 COLUMNS = 10
 NO_WORD = re.compile(r"\d+(-\d+|\.\d+)")  # a multiword token or an empty node
-COMMENT = re.compile(r"#\s*(sent_id|text)\s*=\s*(.*)")
+COMMENT = re.compile(r"#\s*(sent_id|text|global\.Entity)\s*=\s*(.*)")
+DOCUMENT = re.compile(r"#\s*newdoc\b")
+ENTITY = re.compile(r"(?:^|\|)Entity=([^|]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class Sentence:
     identity: str = ""  # sent_id
     text: str = ""
     line: int = 0  # where it begins, counted from 1
+    document: int = 0  # number of its document, from 0
+    entities: tuple[str, ...] = ()  # what each word's last column says of entities; empty where no word's does
+    scheme: str = ""  # global.Entity: the names of what is said of an entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,12 @@ def read(path: str | Path, *, subtypes: bool = True, encoding: str = "utf-8") ->
     text, said, undecodable = decoded(unpacked(path), encoding, path)
     sentences: list[Sentence] = []
     skipped: list[Skipped] = []
+    document = -1
     for block in _blocks(text):
+        document += any(DOCUMENT.match(content) for _, content in block)
         found = _sentence(block, undecodable, subtypes=subtypes)
         if isinstance(found, Sentence):
-            sentences.append(found)
+            sentences.append(dataclasses.replace(found, document=max(0, document)))
         elif found is not None:
             skipped.append(found)
     if not sentences:
@@ -96,6 +104,7 @@ def _sentence(block: list[tuple[int, str]], undecodable: str, *, subtypes: bool)
     said: dict[str, str] = {}
     words: list[tuple[str, str, int, str]] = []
     lines: list[int] = []
+    entities: list[str] = []
     for line, content in block:
         if content.startswith("#"):
             if named := COMMENT.match(content):
@@ -107,13 +116,18 @@ def _sentence(block: list[tuple[int, str]], undecodable: str, *, subtypes: bool)
         if reason := _fault(cells, len(words) + 1, undecodable):
             return Skipped(line, reason)
         words.append((cells[1], cells[3], int(cells[6]) - 1, cells[7] if subtypes else cells[7].partition(":")[0]))
+        entity = ENTITY.search(cells[9])
+        entities.append(entity[1] if entity else "")
         lines.append(line)
     if not words:
         return None
     forms, tags, heads, relations = zip(*words, strict=True)
     if found := _no_tree(heads):
         return Skipped(lines[found[0]], found[1])
-    return Sentence(forms, tags, heads, relations, said.get("sent_id", ""), said.get("text", ""), block[0][0])
+    return Sentence(
+        forms, tags, heads, relations, said.get("sent_id", ""), said.get("text", ""), block[0][0],
+        entities=tuple(entities) if any(entities) else (), scheme=said.get("global.Entity", ""),
+    )  # fmt: skip
 
 
 def _fault(cells: list[str], number: int, undecodable: str) -> str:

@@ -6,6 +6,7 @@ A number is the mean over the rows of one text; texts are then averaged, each co
     entropy_share        the same divided by ln N, the entropy of attention spread evenly: 0 to 1
     to_C                 weight on the tokens of class C; expected 1/N for each token of it
     S_to_C, S_entropy    the same of the rows of the tokens of class S alone, such as sep_to_sep
+    other_to_S           weight on class S of the rows of all other tokens
     offset_-1            weight at the token before; rows where there is none count as 0
     distance             sum_j A_ij |i - j|, in tokens
     displacement         sum_j A_ij (j - i): below zero where a head looks back
@@ -123,6 +124,9 @@ def _named(reader: _Reader, classes: Classes, packed: Packed) -> dict[str, Tenso
     for place, (source, many) in enumerate(rows.items()):
         if source:
             out[f"{source}entropy"] = sums["entropy"][..., place] / many
+            column = classes.names.index(source.removesuffix("_"))
+            others = sums["masses"][..., 0, column] - sums["masses"][..., place, column]
+            out[f"other_to_{classes.names[column]}"] = torch.where(size > many, others / (size - many), torch.nan)
         for column, name in enumerate(classes.names):
             out[f"{source}to_{name}"] = sums["masses"][..., place, column] / many
     for column in range(2 * reader.wanted.reach + 1):

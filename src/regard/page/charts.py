@@ -48,6 +48,35 @@ class Line:
     dots: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dots:
+    """One series of a scatter: `style` is the colour's class, `mark` one of `MARKS`, `titles` say what each dot is.
+
+    `shades`, from 0 to 1, colour each dot by itself in place of `style`.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    style: str = "main"
+    mark: str = "circle"
+    titles: Sequence[str] = ()
+    shades: Sequence[float] = ()
+
+
+MARKS = {
+    "circle": "a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0-6.8 0z",
+    "square": "v-3h6v6h-6z",
+    "triangle": "l3.6-6.4 3.6 6.4z",
+    "down": "l3.6 6.4 3.6-6.4z",
+    "diamond": "l3.8-4.2 3.8 4.2-3.8 4.2z",
+    "cross": "m0-3.4l6.8 6.8m0-6.8l-6.8 6.8",
+    "plus": "h7.2m-3.6-3.6v7.2",
+}
+_STARTS = {"circle": (-3.4, 0), "square": (-3, 0), "triangle": (-3.6, 3.0), "down": (-3.6, -3.0)}
+_STARTS |= {"diamond": (-3.8, 0), "cross": (-3.4, 0), "plus": (-3.6, 0)}
+
+
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     """Round numbers inside [low, high], about `count` of them."""
     raw = (high - low) / max(count, 1)
@@ -138,6 +167,77 @@ def scatter(true: np.ndarray, predicted: np.ndarray, *, title: str) -> str:
     return _figure(_frame(x, y, across="true", up="predicted") + ideal + cloud, title=title)
 
 
+def dots(
+    series: Sequence[Dots],
+    *,
+    title: str,
+    across: str,
+    lines: Sequence[Line] = (),
+    bounds: tuple[float, float] | None = None,
+    level: tuple[float, str] | None = None,
+    exact: Sequence[Dots] = (),
+) -> str:
+    """Series of dots over whole numbers, such as a dot for each head over its layer, with lines through them.
+
+    Series stand beside each other within a step, so that they hide each other less, but for those that are `exact`;
+    `level` is a dashed line with its name.
+    """
+    steps = np.concatenate([s.x for s in (*series, *exact)])
+    x = Scale(float(steps.min()) - 0.5, float(steps.max()) + 0.5, LEFT, WIDTH - RIGHT)
+    values = [
+        *(s.y for s in (*series, *exact)),
+        *(line.y for line in lines),
+        *([np.array([level[0]])] if level else []),
+    ]
+    y = Scale(*(bounds or span(*values, zero=True)), HEIGHT - BOTTOM, TOP)
+    step = max(1, math.ceil((x.high - x.low) / 13))
+    places = [float(n) for n in range(math.ceil(x.low), math.floor(x.high) + 1, step)]
+    body = "".join(_curve(line, x, y) for line in lines)
+    for place, one in enumerate(series):
+        aside = (place - (len(series) - 1) / 2) * min(0.22, 0.66 / len(series))
+        body += _marks(one, x(one.x + aside), y(one.y))
+    body += "".join(_marks(one, x(one.x), y(one.y)) for one in exact)
+    if level and math.isfinite(level[0]):
+        at = y.at(level[0])
+        body += f'<line class="ideal" x1="{LEFT}" y1="{at}" x2="{WIDTH - RIGHT}" y2="{at}"/>'
+        body += f'<text class="tick" x="{LEFT + 4}" y="{float(at) - 5:.1f}">{escape(level[1])}</text>'
+    return _figure(_frame(x, y, across=across, at=places) + body, title=title, legend=_legend([*series, *exact]))
+
+
+def plane(series: Sequence[Dots], *, title: str) -> str:
+    """Dots in a plane whose axes mean nothing and have one unit, such as a map by multidimensional scaling."""
+    left, right = span(*(s.x for s in series))
+    low, high = span(*(s.y for s in series))
+    unit = min((WIDTH - 2 * TOP) / (right - left), (HEIGHT + 60 - 2 * TOP) / (high - low))
+    height = unit * (high - low) + 2 * TOP
+    x = Scale(left, right, (WIDTH - unit * (right - left)) / 2, (WIDTH + unit * (right - left)) / 2)
+    y = Scale(low, high, height - TOP, TOP)
+    body = "".join(_marks(one, x(one.x), y(one.y)) for one in series)
+    return _figure(body, title=title, legend=_legend(series), height=round(height))
+
+
+def _marks(one: Dots, x: np.ndarray, y: np.ndarray) -> str:
+    left, down = _STARTS[one.mark]
+    out = []
+    for place, (a, b) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+        if math.isfinite(b):
+            said = f"<title>{escape(one.titles[place])}</title>" if one.titles else ""
+            shade = f' style="--s:{one.shades[place]:.2f}"' if one.shades else ""
+            path = f"M{a + left:.1f} {b + down:.1f}{MARKS[one.mark]}"
+            out.append(f'<path class="mark {one.style} {one.mark}"{shade} d="{path}">{said}</path>')
+    return "".join(out)
+
+
+def _legend(series: Sequence[Dots]) -> str:
+    items = "".join(
+        f'<li><svg viewBox="-6 -6 12 12" aria-hidden="true"><path class="mark {s.style} {s.mark}"'
+        f'{" style=--s:.4" if s.shades else ""} d="M{_STARTS[s.mark][0]} {_STARTS[s.mark][1]}{MARKS[s.mark]}"/></svg>'
+        f"{escape(s.name)}</li>"
+        for s in series
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
 def histogram(values: np.ndarray, *, title: str, across: str, bins: int = 30) -> str:
     """How often values fall where, with a line at zero."""
     values = values[np.isfinite(values)]
@@ -160,15 +260,15 @@ def _across(*parts: np.ndarray) -> Scale:
     return Scale(low, high, LEFT, WIDTH - RIGHT)
 
 
-def _figure(body: str, *, title: str) -> str:
+def _figure(body: str, *, title: str, legend: str = "", height: int = HEIGHT) -> str:
     name = escape(title)
     return (
-        f'<figure class="chart"><figcaption>{name}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{body}</svg></figure>'
+        f'<figure class="chart"><figcaption>{name}</figcaption>{legend}'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}">{body}</svg></figure>'
     )
 
 
-def _frame(x: Scale, y: Scale, *, across: str, up: str = "") -> str:
+def _frame(x: Scale, y: Scale, *, across: str, up: str = "", at: Sequence[float] | None = None) -> str:
     rows = "".join(
         f'<line class="grid" x1="{LEFT}" y1="{y.at(t)}" x2="{WIDTH - RIGHT}" y2="{y.at(t)}"/>'
         f'<text class="tick" text-anchor="end" x="{LEFT - 8}" y="{float(y(np.asarray(t))) + 4:.1f}">{label(t)}</text>'
@@ -176,7 +276,7 @@ def _frame(x: Scale, y: Scale, *, across: str, up: str = "") -> str:
     )
     columns = "".join(
         f'<text class="tick" text-anchor="middle" x="{x.at(t)}" y="{HEIGHT - BOTTOM + 17}">{label(t)}</text>'
-        for t in ticks(x.low, x.high, count=5)
+        for t in (ticks(x.low, x.high, count=5) if at is None else at)
     )
     base = f'<line class="base" x1="{LEFT}" y1="{HEIGHT - BOTTOM}" x2="{WIDTH - RIGHT}" y2="{HEIGHT - BOTTOM}"/>'
     below = f'<text class="axis" text-anchor="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}">{escape(across)} →</text>'

@@ -34,6 +34,11 @@ BATCH_TOKENS = 4096
 SAVE_SECONDS = 20.0
 STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
 
+NO_PAIRS = (
+    "no two neighbouring lines that fit the model together, so there are no pairs of texts. If it has a paragraph a "
+    "line, say --paragraphs, and sentences are taken for lines."
+)
+
 Advance = Callable[[float], None]  # told the share of the corpus that has been read
 
 
@@ -85,7 +90,7 @@ def study(
     """One pass over a corpus; what has been summed up is kept in the file `state`, and taken up from there."""
     began = time.monotonic()
     names, table = classes(system.tokenizer, plan.classes)
-    mark = _mark(system, corpus, plan)
+    mark = signature(system, corpus, plan)
     total = _resumed(state, mark)
     wanted, space = Wanted(plan.reach, plan.norms), Workspace()
     of_token = torch.from_numpy(table).to(system.device)
@@ -141,12 +146,12 @@ def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(found, 1)).to(packed.ids.device)
 
 
-def _mark(system: System, corpus: Corpus, plan: Plan) -> str:
+def signature(system: System, corpus: Corpus, plan: Plan) -> str:
     """What must be the same for a pass to be taken up: weights, corpus and plan."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in system.model.encoder.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns]
+    corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns, corpus.paragraphs]
     return json.dumps([digest.hexdigest(), corpus_is, asdict(plan)], sort_keys=True, default=list)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from regard.batch import Encoding
 from regard.data.corpus import Corpus, pairs, parted
@@ -13,6 +15,10 @@ from regard.system import System
 from regard.text.tokenizer import Tokenizer
 
 CHUNK = 2048  # texts encoded and sorted by length at a time
+NO_PAIRS = (
+    "no two neighbouring lines that fit the model together, so there are no pairs of texts. If it has a paragraph a "
+    "line, say --paragraphs, and sentences are taken for lines."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,7 @@ class Reading:
 
     length: int = 0  # tokens of a text; 0: the model's own limit
     pairs: bool = False  # neighbouring lines as [CLS] A [SEP] B [SEP], as in pre-training
+    segments: bool = True  # whether the model is told which text of a pair a token is of
     texts: int = 0  # at most so many; 0: all
 
 
@@ -62,7 +69,10 @@ def chunks(
         if some:
             second = [text[1] for text in some] if reading.pairs else None
             firsts = [text[0] for text in some]
-            yield Chunk(used, tokenizer.encode(firsts, second, max_length=tokens, detail=detail), some)
+            encodings = tokenizer.encode(firsts, second, max_length=tokens, detail=detail)
+            if not reading.segments:
+                encodings = [replace(e, segments=np.zeros_like(e.segments)) for e in encodings]
+            yield Chunk(used, encodings, some)
         if left == 0:
             return
 
@@ -76,7 +86,7 @@ def alike(encodings: Sequence[Encoding], budget: int) -> Iterator[list[int]]:
 def remarks(corpus: Corpus, reading: Reading, *, texts: int, cut: int, tokens: int) -> list[str]:
     """What is to be said of a corpus that was read, in sentences; a `Problem` where it had no text at all."""
     if not texts:
-        raise Problem(f"{corpus.path} has no text{' of two lines or more' if reading.pairs else ''} to read.")
+        raise Problem(f"{corpus.path} has {NO_PAIRS if reading.pairs else 'no text to read.'}")
     said = []
     if cut:
         said.append(f"{cut:,} of {texts:,} texts are longer than {tokens} tokens and were cut.")
