@@ -6,7 +6,7 @@ import lzma
 
 import pytest
 
-from regard.data.corpus import Corpus, pairs, parted
+from regard.data.corpus import Corpus, pairs, parted, sentences
 from regard.errors import Problem
 
 LINES = ["one", "", "two \u4e2d", "  three", ""]
@@ -68,3 +68,25 @@ def test_pairs_hold_as_many_lines_as_fit_and_leave_what_later_lines_may_join():
     # c stands alone before d, which is longer than the room; e, f and g may still be joined by the next line
     assert found == [("a", "b")]
     assert lines[used:] == ["e", "f", "g"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('He left. "Why?" she said. So ... on. 3 men!', ["He left.", '"Why?" she said.', "So ... on.", "3 men!"]),
+        ("a . B ? ( C ) v. 2", ["a .", "B ? ( C ) v.", "2"]),
+        ("他来了。“好吗？”她问。好！！走吧……", ["他来了。", "“好吗？”", "她问。", "好！！", "走吧……"]),
+        ("no stop", ["no stop"]),
+        ("", [""]),
+        ("  ", ["  "]),
+    ],
+)  # fmt: skip
+def test_paragraphs_are_parted_into_sentences(text, expected):
+    assert sentences(text) == expected
+
+
+def test_sentences_stand_for_lines_where_lines_are_paragraphs(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("One. Two!\n\nThree.\n")
+    assert list(Corpus(path, paragraphs=True).lines()) == ["One.", "Two!", "", "Three."]
+    assert list(Corpus(path).lines()) == ["One. Two!", "", "Three."]

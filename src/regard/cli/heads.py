@@ -202,6 +202,8 @@ def clark(
 
     Killed, it goes on behind the last finished part when it is called again.
     """
+    if segments not in ("paired", "zero"):
+        raise Problem(f"--segments is paired or zero, not '{segments}'.")
     from pathlib import Path
 
     from regard import disk
@@ -211,8 +213,6 @@ def clark(
     from regard.study.clark import experiments, report, verdicts
     from regard.system import load
 
-    if segments not in ("paired", "zero"):
-        raise Problem(f"--segments is paired or zero, not '{segments}'.")
     target = Path(out)
     disk.make_folder(target.parent)
     text = Corpus(corpus, paragraphs=paragraphs)

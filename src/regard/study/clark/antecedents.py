@@ -23,7 +23,7 @@ from regard.system import System
 KINDS = ("pronoun", "proper", "nominal")  # by the part of speech of the head word
 ALL = "all"
 NOTHING = (
-    "The treebank says nothing of entities. Coreference needs chains in CoNLL-U, `Entity=` in the last column, as "
+    "The treebank says nothing of entities. Coreference needs chains in CoNLL-U, Entity= in the last column, as "
     "CorefUD has them (https://ufal.mff.cuni.cz/corefud); the paper's corpus, CoNLL-2012, is not free."
 )
 FEW = "Fewer than two documents have a mention with an antecedent in reach, so there is nothing to choose and score on."

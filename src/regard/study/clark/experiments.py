@@ -226,7 +226,7 @@ def _clusters(
     same = layer[:, None] == layer
     itself = np.eye(count, dtype=bool)
     nearest = np.where(itself, np.inf, mean).argmin(1)
-    placed = scale(np.sqrt(mean), seed=plan.seed)
+    placed = scale(mean, seed=plan.seed)
     # 3.8 nats are three quarters of what 128 tokens can have; shorter texts are held to the same share.
     labels = behaviours(table(rows, shape), relative=plan.length < 128).ravel()
     inside = mean[same & ~itself]

@@ -21,7 +21,7 @@ BEHAVIOURS = {
     "punctuation": ("full stops and commas: over 0.6", "plus"),
     "next": ("next token: over 0.5", "triangle"),
     "previous": ("previous token: over 0.5", "cross"),
-    "broad": ("broad: over 3.8 nats", "diamond"),
+    "broad": ("broad: over 3.8 nats of 128 tokens", "diamond"),
 }
 
 
@@ -32,13 +32,12 @@ def position(means: Mapping[str, Values]) -> str:
     return _of_heads({name: means[key] for name, key in names.items()}, title=title)
 
 
-def special(means: Mapping[str, Values], even: Mapping[str, float]) -> str:
+def special(means: Mapping[str, Values]) -> str:
     """Figure 2, above: what heads give to special tokens."""
     names = {"[CLS]": "to_cls", "[SEP]": "to_sep", "full stops and commas": "to_stop"}
     title = "Mean attention of each head to special tokens; lines: means of layers"
-    level = (even["sep"], "[SEP], were attention spread evenly")
     marks = {"the paper's layers, [SEP]": published.TO_SEP, "the paper's layers, stops": published.TO_STOP}
-    return _of_heads({name: means[key] for name, key in names.items()}, title=title, paper=marks, level=level)
+    return _of_heads({name: means[key] for name, key in names.items()}, title=title, paper=marks)
 
 
 def separators(means: Mapping[str, Values]) -> str:

@@ -126,7 +126,7 @@ def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Ge
 
     def objective(tap: Any) -> Tensor:
         states = system.model.encoder(packed, tap=tap)[at]
-        return (F.cross_entropy(_guesses(system, states), true, reduction="none") * share).sum()
+        return (F.cross_entropy(guesses(system, states), true, reduction="none") * share).sum()
 
     return Trial(packed, objective, tuple(range(len(batch))))
 
@@ -148,7 +148,8 @@ def own_answer(system: System, batch: Sequence[Encoding], random: np.random.Gene
 
 def contrastive(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
     """The loss by which the second text of each pair is told from those of the others, added over the pairs."""
-    firsts, seconds = zip(*map(halves, batch), strict=True)
+    separator = system.tokenizer.number("[SEP]") or 0
+    firsts, seconds = zip(*(halves(e, separator) for e in batch), strict=True)
     packed = pack([*firsts, *seconds]).to(system.device)
     truth = torch.arange(len(batch), device=system.device)
 
@@ -163,15 +164,15 @@ def contrastive(system: System, batch: Sequence[Encoding], random: np.random.Gen
 TRIALS = {"masked words": masked_words, "own answer": own_answer, "contrastive": contrastive}
 
 
-def halves(pair: Encoding) -> tuple[Encoding, Encoding]:
+def halves(pair: Encoding, separator: int) -> tuple[Encoding, Encoding]:
     """The two texts of `[CLS] A [SEP] B [SEP]` as texts of their own, `[CLS] A [SEP]` and `[CLS] B [SEP]`."""
-    first = pair.ids[pair.segments == 0]
-    second = np.concatenate([pair.ids[:1], pair.ids[pair.segments == 1]])
+    end = int(np.flatnonzero(pair.ids == separator)[0]) + 1
+    first, second = pair.ids[:end], np.concatenate([pair.ids[:1], pair.ids[end:]])
     one, other = (Encoding(ids, np.zeros_like(ids)) for ids in (first, second))
     return one, other
 
 
-def _guesses(system: System, states: Tensor) -> Tensor:
+def guesses(system: System, states: Tensor) -> Tensor:
     """Logits over the vocabulary: E norm(activation(W h + b)) + c, with the table of word vectors E."""
     tensors, config = system.origin.tensors, system.model.encoder.config
     weight, bias, scale, shift = (

@@ -55,7 +55,7 @@ def differently(found: Experiments) -> dict[str, str]:
         ),
         "Divergences": (
             "The original adds them over all tokens, so that they grow with the corpus; here they are means over "
-            "tokens, then over texts, and their roots, which are a metric, are scaled to the plane."
+            "tokens, then over texts."
         ),
         "Gradients": (
             "The paper takes the loss of masked words and released no code. Here the checkpoint decides: masked "

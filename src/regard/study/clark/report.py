@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from regard import disk
-from regard.page import charts
 from regard.page.markup import bullets, count, escape, name, number, table
 from regard.page.shell import page
 from regard.study.clark import figures, published
@@ -38,7 +37,7 @@ def render(found: Experiments) -> str:
         "position": ("Neighbours", _paper(POSITION) + _charts(figures.position(means)) + _told(told["position"])),
         "special": (
             "Special tokens",
-            _paper(SPECIAL) + _charts(figures.special(means, found.setup["uniform"]), figures.separators(means))
+            _paper(SPECIAL) + _charts(figures.special(means), figures.separators(means))
             + _told(told["special"]),
         ),
         "gradient": ("What the loss depends on", _gradient(found) + _told(told["gradient"])),
@@ -116,7 +115,11 @@ def _lead(found: Experiments, told: dict[str, list[Verdict]]) -> str:
 
 
 def _glance(told: dict[str, list[Verdict]]) -> str:
-    rows = [[escape(v.finding), escape(v.paper), name(v.here), _mark(v)] for section in told.values() for v in section]
+    rows = [
+        [escape(v.finding), escape(v.paper), f'<div class="text">{name(v.here)}</div>', _mark(v)]
+        for section in told.values()
+        for v in section
+    ]
     caption = "The paper's findings on bert-base, and this model's; what counts as the same is a rule and no test."
     return table(["finding", "the paper", "this model", ""], rows, caption=caption)
 
@@ -130,8 +133,8 @@ def _told(found: Sequence[Verdict]) -> str:
     """The same findings as sentences, under a section's figures."""
     says = {True: "As in the paper", False: "Not as in the paper", None: "For comparison"}
     items = "".join(
-        f'<li><span class="{"wrong" if v.same is False else "soft"}">{says[v.same]}.</span> {name(v.finding)}: '
-        f"{name(v.here)}. In the paper: {escape(v.paper)}.</li>"
+        f'<li><span class="{"wrong" if v.same is False else "soft"}">{says[v.same]}.</span> {name(v.finding)}. '
+        f"Here: {name(v.here)}; in the paper: {escape(v.paper)}.</li>"
         for v in found
     )
     return f"<ul>{items}</ul>" if items else ""
@@ -183,30 +186,30 @@ def _parsers(found: dict[str, Any]) -> str:
         return _none(found["missing"])
     rows = []
     for row in (row for row in found["rows"] if row["n"] >= FEW):
-        picture = charts.interval(row["accuracy"], row["low"], row["high"], bounds=(0.0, 1.0))
         told = published.RELATIONS.get(row["relation"])
         rows.append(
             [
-                name(row["relation"]), f"{row['n']:,}", f"{row['layer']}.{row['head']}",
-                row["direction"].partition(" ")[0],
+                name(row["relation"]), f"{row['n']:,}",
+                f"{row['layer']}.{row['head']} {row['direction'].partition(' ')[0]}",
                 _bracket(row["accuracy"], row["low"], row["high"]),
-                f'<div class="plot">{picture}</div>',
                 f"{row['offset']:+d} {100 * row['offset_accuracy']:.1f}",
                 _gain(row), f"{100 * row['same_sentences']:.1f}", _percent(row["shuffled relations"]),
-                "" if told is None else f"{told[0]} {told[4]} · {told[5]} ({told[6]:+d})",
+                "" if told is None else f"{told[0]} {told[4]} · {told[5]}",
             ]
         )  # fmt: skip
     caption = (
         f"In percent of n words. Head and offset are chosen on half of {found['sentences']:,} sentences and scored on "
-        "the others, with 95 % intervals over sentences. Way: from the dependent to its head, or from the head. Same "
-        "sentences: the best where choice and score are of all sentences, as the paper does it. Shuffled: what the "
-        f"best head gets where relations are dealt anew. Relations of fewer than {FEW} words are not shown."
+        "the others, with 95 % intervals over sentences. To: the dependent attends to its head; from: the head "
+        "attends to it. Gain: over the offset. Same: the best where all sentences choose and score, as the paper does "
+        "it. Shuffled: what the best head gets where relations are dealt anew. Relations of fewer than "
+        f"{FEW} words are not shown."
     )
     head = [
-        "relation", "n", "head", "way", "accuracy", "", "best offset", "gain", "same sentences", "shuffled",
-        "the paper: accuracy · offset",
+        "relation", "n", "head", "accuracy", "best offset", "gain", "same", "shuffled",
+        "the paper:<br>accuracy · offset",
     ]  # fmt: skip
-    return table(head, rows, caption=caption, numbers=(1, 2, 4, 6, 7, 8, 9, 10)) + bullets(found["said"])
+    shown = table(head, rows, caption=caption, numbers=range(1, 9))
+    return f'<div class="tight">{shown}</div>{bullets(found["said"])}'
 
 
 def _coreference(found: dict[str, Any]) -> str:
@@ -264,7 +267,7 @@ def _probes(found: Experiments) -> str:
 def _clusters(found: Experiments) -> str:
     held = found.clusters
     words = (
-        f"Places by multidimensional scaling of the root of the mean Jensen-Shannon divergence over "
+        f"Places by multidimensional scaling of the mean Jensen-Shannon divergence over "
         f"{count(held['texts'], 'text')}; stress {held['stress']:.2f} (0 fits, 0.2 is poor)."
     )
     return f"{_paper(CLUSTERS)}<p>{escape(words)}</p>{_charts(figures.clusters(found))}"
@@ -306,7 +309,8 @@ def _bracket(value: float, low: float, high: float) -> str:
 
 
 def _gain(row: dict[str, Any]) -> str:
-    return f"{100 * row['gain']:+.1f} [{100 * row['gain_low']:+.1f}, {100 * row['gain_high']:+.1f}]"
+    gain, low, high = (100 * row[key] for key in ("gain", "gain_low", "gain_high"))
+    return f"{gain:+.0f} [{low:+.0f}, {high:+.0f}]"
 
 
 def _percent(value: float | None, *, sign: str = "") -> str:

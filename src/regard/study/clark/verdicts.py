@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from regard.lens.statistics import Values
+from regard.page.markup import count
 from regard.study.clark import published
 from regard.study.clark.experiments import Experiments
 
@@ -68,7 +69,7 @@ def listed(heads: Sequence[tuple[int, int, float]]) -> str:
         return "none"
     some = ", ".join(f"{layer}.{head} ({mean:.2f})" for layer, head, mean in heads[:SHOWN])
     rest = len(heads) - SHOWN
-    return f"{len(heads)}: {some}{f' and {rest} more' if rest > 0 else ''}"
+    return f"{count(len(heads), 'head')}, {some}{f' and {rest} more' if rest > 0 else ''}"
 
 
 def lines(found: Experiments) -> list[str]:
@@ -96,9 +97,9 @@ def _position(means: dict[str, Values]) -> list[Verdict]:
 
 def _special(means: dict[str, Values], setup: dict[str, Any]) -> list[Verdict]:
     sep, cls, stop = (layers_of(means[f"to_{name}"]) for name in ("sep", "cls", "stop"))
-    count = len(sep)
-    third = max(1, count // 3)
-    held = [layer for layer in range(count) if sep[layer] > HALF]
+    depth = len(sep)
+    third = max(1, depth // 3)
+    held = [layer for layer in range(depth) if sep[layer] > HALF]
     most = _largest(sep)
     first, last = published.SEPARATED
     even = setup["uniform"]
@@ -111,11 +112,11 @@ def _special(means: dict[str, Values], setup: dict[str, Any]) -> list[Verdict]:
             bool(held),
         )
     ]
-    if count > 1:
+    if depth > 1:
         early, rest = mean_of(cls[:third]), mean_of(cls[third:])
         here = f"{early:.2f} in the first third of the layers, {rest:.2f} in the others (evenly: {even['cls']:.2f})"
         out.append(Verdict("Early heads attend to [CLS]", "early more than late", here, early > rest))
-        late = max(1, round(count / 6))
+        late = max(1, round(depth / 6))
         deep, rest = mean_of(stop[-late:]), mean_of(stop[:-late])
         here = f"{deep:.2f} in the last {late}, {rest:.2f} in the others (evenly: {even['stop']:.2f})"
         same = None if math.isnan(deep - rest) else deep > rest
@@ -130,11 +131,11 @@ def _special(means: dict[str, Values], setup: dict[str, Any]) -> list[Verdict]:
 
 def _gradient(found: dict[str, Any]) -> list[Verdict]:
     rows = {(row["statistic"], row["layer"]): row["mean"] for row in found["layers"]}
-    count = 1 + max((layer for _, layer in rows), default=-1)
-    from_ = max(1, round(count * published.QUIET / published.LAYERS))
-    if count < 2:
+    depth = 1 + max((layer for _, layer in rows), default=-1)
+    from_ = max(1, round(depth * published.QUIET / published.LAYERS))
+    if depth < 2:
         return []
-    sep = np.array([rows.get(("sep", layer), math.nan) for layer in range(count)])
+    sep = np.array([rows.get(("sep", layer), math.nan) for layer in range(depth)])
     ratio = mean_of(sep[from_:]) / mean_of(sep[:from_])
     here = f"from layer {from_} on it is {ratio:.2f} times what it is below ({found['loss']} loss)"
     finding = "The loss hardly depends on attention to [SEP] in deep layers: a way to do nothing"
@@ -145,7 +146,7 @@ def _entropy(means: dict[str, Values], setup: dict[str, Any]) -> list[Verdict]:
     share, cls = means["entropy_share"], layers_of(means["cls_entropy"])
     third = max(1, len(share) // 3)
     heads = over(share[:third], BROAD)
-    here = f"over {BROAD} of the largest entropy in layers up to {third - 1}: {listed(heads)}"
+    here = f"over {BROAD} of the largest entropy in the first third of the layers: {listed(heads)}"
     largest = setup["uniform_entropy"]
     paper = f"{published.CLS_ENTROPY} nats of {published.UNIFORM}"
     told = f"{cls[-1]:.2f} nats of {largest:.2f}; {mean_of(cls):.2f} on average over layers"
@@ -178,7 +179,7 @@ def _parsers(found: dict[str, Any]) -> list[Verdict]:
         same = 2 * len(surely) > len(frequent)
         out.append(
             Verdict(
-                "Some head of each relation beats every offset",
+                "Most relations have a head that beats every offset",
                 "in all of 33 relations but one; no intervals",
                 here,
                 same,

@@ -1,0 +1,147 @@
+"""Gradients by attention weights, against automatic differentiation through the explicit path, for every loss."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from regard.batch import Encoding
+from regard.data.packing import pack
+from regard.lens.capture import spans
+from regard.model.heads import Head
+from regard.model.taps import Tap
+from regard.study.clark import gradients
+from regard.system import Card, System
+
+
+def pair(random, first, second):
+    """[CLS] A [SEP] B [SEP] of random letters."""
+    letters = random.integers(5, 31, first + second)
+    ids = np.concatenate([[2], letters[:first], [3], letters[first:], [3]])
+    return Encoding(ids, np.r_[np.zeros(first + 2, np.int64), np.ones(second + 1, np.int64)])
+
+
+@pytest.fixture
+def batch():
+    random = np.random.default_rng(3)
+    return [pair(random, a, b) for a, b in ((3, 4), (6, 2), (5, 5))]
+
+
+@pytest.fixture
+def members(system):
+    out = torch.zeros(system.tokenizer.size, 3)
+    out[2, 0] = out[3, 1] = out[5:12, 2] = 1
+    return out
+
+
+def with_masked_words(system):
+    """The same with a head for masked words, as a checkpoint has it."""
+    torch.manual_seed(0)
+    head = {
+        "transform.dense.weight": torch.randn(32, 32), "transform.dense.bias": torch.randn(32),
+        "transform.LayerNorm.weight": torch.rand(32) + 0.5, "transform.LayerNorm.bias": torch.randn(32),
+        "bias": torch.randn(system.tokenizer.size),
+    }  # fmt: skip
+    tensors = system.origin.tensors | {f"cls.predictions.{name}": t for name, t in head.items()}
+    return System(system.tokenizer, system.model, replace(system.origin, tensors=tensors), system.card)
+
+
+def with_answers(system):
+    torch.manual_seed(0)
+    model = type(system.model)(system.model.encoder, system.model.pooling, Head(32, 3, 0.0))
+    return System(system.tokenizer, model, system.origin, Card(task="classify", labels=("a", "b", "c")))
+
+
+def explicit(trial, layers):
+    """The loss's gradient by all weights: layer -> packed place -> (heads, S, S)."""
+    out = {}
+    for layer in range(layers):
+        leaves = []
+
+        def edit(weights, leaves=leaves):
+            leaves += [w.detach().requires_grad_() for w in weights]
+            return leaves
+
+        loss = trial.objective(Tap(edit={f"layer.{layer}.attention.weights": edit}))
+        out[layer] = torch.autograd.grad(loss, leaves)
+    return out
+
+
+@pytest.mark.parametrize("loss", ["masked words", "own answer", "contrastive"])
+def test_means_are_those_of_the_explicit_path(system, batch, members, loss):
+    made = {"masked words": with_masked_words, "own answer": with_answers, "contrastive": lambda s: s}[loss](system)
+    assert gradients.loss_of(made) == loss
+    trial = gradients.TRIALS[loss](made, batch, np.random.default_rng(0))
+    found = gradients.measured(trial, members, layers=2)
+    expected = explicit(trial, 2)
+    order = trial.packed.order.tolist()
+    for text in range(len(batch)):
+        sequences = [s for s, owner in enumerate(trial.owners) if owner == text]
+        for layer in range(2):
+            for kind in range(3):
+                cells = []
+                for s in sequences:
+                    ids = trial.packed.ids[spans(trial.packed)[s]]
+                    grown = expected[layer][order.index(s)].abs()
+                    cells.append(grown[:, :, members[ids, kind] == 1].flatten(1))
+                expected_mean = torch.cat(cells, 1).mean(1)
+                np.testing.assert_allclose(found[text, layer, :, kind], expected_mean, rtol=1e-4, atol=1e-7)
+
+
+def test_the_losses_are_what_they_say(system, batch):
+    """Each from its definition, by the plain model."""
+    trial = gradients.TRIALS["contrastive"](system, batch, np.random.default_rng(0))
+    for e in batch:
+        one, other = gradients.halves(e, 3)
+        assert one.ids.tolist() == e.ids[e.segments == 0].tolist()
+        assert other.ids.tolist() == [2, *e.ids[e.segments == 1].tolist()] and not other.segments.any()
+    vectors = [[system.model(pack([half])).pooled[0].detach() for half in gradients.halves(e, 3)] for e in batch]
+    similar = torch.tensor([[float(torch.cosine_similarity(a, b, 0)) / 0.05 for _, b in vectors] for a, _ in vectors])
+    expected = -similar.log_softmax(1).diagonal().sum()
+    assert float(trial.objective(Tap()).detach()) == pytest.approx(float(expected), rel=1e-4)
+
+    made = with_masked_words(system)
+    trial = gradients.TRIALS["masked words"](made, batch, np.random.default_rng(0))
+    tensors = {k.removeprefix("cls.predictions."): v for k, v in made.origin.tensors.items()}
+    total = 0.0
+    for s, e in enumerate(batch):
+        ids = trial.packed.ids[spans(trial.packed)[s]].numpy()
+        hidden = np.flatnonzero(ids != e.ids)
+        assert (ids[hidden] == 4).all() and len(hidden) == max(1, round(0.15 * (len(ids) - 3)))
+        states = system.model.encoder(pack([Encoding(ids, e.segments)]))[hidden]
+        inner = torch.nn.functional.gelu(states @ tensors["transform.dense.weight"].T + tensors["transform.dense.bias"])
+        inner = torch.nn.functional.layer_norm(
+            inner, (32,), tensors["transform.LayerNorm.weight"], tensors["transform.LayerNorm.bias"], 1e-12
+        )
+        logits = inner @ system.model.encoder.embeddings.word.T + tensors["bias"]
+        total += torch.nn.functional.cross_entropy(logits, torch.from_numpy(e.ids[hidden])).item()
+    assert float(trial.objective(Tap()).detach()) == pytest.approx(total, rel=1e-4)
+
+
+def test_a_study_averages_over_texts_and_heads(system, batch):
+    found = gradients.study(system, batch, seed=0)
+    assert (found["loss"], found["texts"]) == ("contrastive", 3)
+    heads = {(r["layer"], r["head"], r["statistic"]): r["mean"] for r in found["heads"]}
+    for row in found["layers"]:
+        own = [heads[row["layer"], head, row["statistic"]] for head in range(4)]
+        if row["statistic"] == "stop":  # the vocabulary has none
+            assert row["n"] == 0 and np.isnan(row["mean"])
+        else:
+            assert row["mean"] == pytest.approx(np.mean(own), rel=1e-6) and row["low"] <= row["mean"] <= row["high"]
+    assert gradients.study(system, batch[:1], seed=0)["texts"] == 0  # a pair among none tells nothing
+
+
+def test_a_published_head_for_masked_words_guesses_words(checkpoint):
+    """The checkpoint's own: 他是一名[MASK]生 is completed as it is known to be, and that is the loss that is taken."""
+    from regard import load
+
+    system = load(checkpoint("albert-tiny-zh-mlm"), precision="float32")
+    assert gradients.loss_of(system) == "masked words"
+    encoding = system.tokenizer.encode(["他是一名[MASK]生，在医院工作。"], max_length=64)[0]
+    place = encoding.ids.tolist().index(system.tokenizer.number("[MASK]"))
+    with torch.no_grad():
+        states = system.model.encoder(pack([encoding]))[[place]]
+        likely = gradients.guesses(system, states).softmax(-1)[0]
+    assert system.tokenizer.token(int(likely.argmax())) == "医"
+    assert float(likely.max()) == pytest.approx(0.73, abs=0.01)
