@@ -215,6 +215,8 @@ def clark(
 
     target = Path(out)
     disk.make_folder(target.parent)
+    if target.is_dir():
+        raise Problem(f"{target} is a folder. Name a file for the page, such as --out {target / 'clark.html'}.")
     text = Corpus(corpus, paragraphs=paragraphs)
     bank = read(treebank).first(sentences) if treebank else None
     system = load(model, precision="float32")

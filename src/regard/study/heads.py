@@ -34,11 +34,6 @@ BATCH_TOKENS = 4096
 SAVE_SECONDS = 20.0
 STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
 
-NO_PAIRS = (
-    "no two neighbouring lines that fit the model together, so there are no pairs of texts. If it has a paragraph a "
-    "line, say --paragraphs, and sentences are taken for lines."
-)
-
 Advance = Callable[[float], None]  # told the share of the corpus that has been read
 
 

@@ -23,7 +23,7 @@ from regard.errors import Problem
 from regard.lens.capture import capture
 from regard.lens.clusters import behaviours, scale
 from regard.lens.divergence import divergence
-from regard.lens.guards import free_dimensions
+from regard.lens.guards import faithfulness, free_dimensions
 from regard.lens.statistics import Values
 from regard.study import heads, probes, relations
 from regard.study.clark import antecedents, gradients
@@ -180,6 +180,7 @@ def _segments(
         "uniform": dict(zip(CLASSES, (shares / texts).tolist(), strict=True)),
         "free_dimensions": free_dimensions(round(tokens / texts), system.model.encoder.config.head_width),
         "undecodable": corpus.undecodable,
+        "faithful": faithfulness(system.faithful).text,
     }
     return setup, held[:COMPARED], held
 

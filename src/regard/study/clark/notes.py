@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regard.lens.guards import MOVED, UNMEASURED
+from regard.lens.guards import MOVED
 from regard.study.clark.experiments import Experiments
 from regard.study.clark.verdicts import mean_of
 
@@ -82,7 +82,7 @@ def guards(found: Experiments) -> list[str]:
         else f"With {tokens:.0f} tokens on average and heads {width} wide no free dimension follows from these lengths."
     )
     return [
-        f"Attention shows where a head looks, not what an answer depends on; {UNMEASURED}.",
+        setup["faithful"],
         (
             f"[SEP] gets {plain:.2f} of all attention; times the norm of what a token gives, ||v W_O||, "
             f"{weighted:.2f}: {more} (Kobayashi et al. 2020)."
