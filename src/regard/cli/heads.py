@@ -10,6 +10,7 @@ from regard.cli.app import Json, Model, app, print_json
 from regard.cli.rows import Format, examples_of
 from regard.errors import Problem
 
+Pairs = Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")]
 Paragraphs = Annotated[
     bool, typer.Option("--paragraphs", help="The corpus has a paragraph a line: take its sentences for lines.")
 ]
@@ -77,7 +78,7 @@ def heads(
     corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .bz2, .xz. Or the table.")],
     sql: Annotated[str, typer.Argument(help="After query: what to ask the table, which is called heads.")] = "",
     out: Annotated[str, typer.Option(help="The table; after query, of the answer, in any format by its name.")] = "",
-    pairs: Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")] = False,
+    pairs: Pairs = False,
     paragraphs: Paragraphs = False,
     length: Annotated[int, typer.Option(help="Tokens of a text at most; 0: as many as the model reads.")] = 0,
     texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 0,
@@ -90,8 +91,7 @@ def heads(
 ) -> None:
     """Measure what every head does over a corpus, or ask the table of an earlier pass.
 
-    One pass beside the fused kernel, in memory that does not grow. Killed, it goes on where it was when it is called
-    again.
+    One pass, in memory that does not grow. Killed, it goes on where it was when it is called again.
     """
     if model == "query":
         _query(corpus, sql, out, as_json)
@@ -137,7 +137,8 @@ def compare(
     other: Annotated[str, typer.Argument(help="A second model with the same vocabulary.")],
     corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .bz2 or .xz.")],
     texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 200,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")] = False,
+    pairs: Pairs = False,
+    paragraphs: Paragraphs = False,
     length: Annotated[int, typer.Option(help="Tokens of a text at most; 0: as many as both models read.")] = 128,
     out: Annotated[str, typer.Option(help="A file for all heads: parquet, csv, tsv, jsonl or json.")] = "",
     match: Annotated[bool, typer.Option(help="Find which head of one model is which of the other.")] = True,
@@ -160,7 +161,7 @@ def compare(
     from regard.system import load
 
     target = sources.ready(out) if out else None
-    text = Corpus(corpus)
+    text = Corpus(corpus, paragraphs=paragraphs)
     rows = sources.read(sources.locate(data), format=format, encoding=encoding) if data else None
     systems = load(model, precision=precision), load(other, precision=precision)
     examples = (examples_of(systems[0], rows, {}), examples_of(systems[1], rows, {})) if rows else None
