@@ -32,6 +32,7 @@ from regard.text.tokenizer import Tokenizer
 log = logging.getLogger("regard")
 Array = NDArray[np.float32]
 BATCH_TOKENS = 4096  # beyond this the activations outgrow a processor's cache, below it calls cost more than work
+MEASURED = "faithful.json"  # what `regard faithful` writes beside a model
 CHUNK = 8192  # texts tokenised and sorted by length at a time, so that memory does not grow with the corpus
 
 
@@ -286,7 +287,7 @@ def load(
     if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
         lower_precision(model.encoder)
     system = System(tokenizer, model, origin, card)
-    system.faithful = _measured(folder / "faithful.json")
+    system.faithful = _measured(folder / MEASURED)
     return system
 
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
-from regard.cli.rows import Format, examples_of, skipped_lines
+from regard.cli.rows import (
+    Column,
+    FileEncoding,
+    Format,
+    LabelColumn,
+    PairColumn,
+    Precision,
+    examples_of,
+    skipped_lines,
+)  # fmt: skip
 from regard.errors import Problem
 from regard.screen import Screen
 
@@ -40,12 +49,12 @@ def edit(
     rank: Annotated[bool, typer.Option("--rank", help="Instead: rank all heads by how much they matter.")] = False,
     normalise: Annotated[bool, typer.Option("--normalise", help="Estimates divided by their layer's norm.")] = False,
     out: Annotated[str, typer.Option(help="Where the ranking goes: parquet, csv, tsv or jsonl.")] = "",
-    column: Annotated[str, typer.Option(help="The column of texts.")] = "",
-    pair: Annotated[str, typer.Option(help="The column of second texts.")] = "",
-    label: Annotated[str, typer.Option(help="The column of labels.")] = "",
+    column: Column = "",
+    pair: PairColumn = "",
+    label: LabelColumn = "",
     format: Format = "auto",  # noqa: A002 - the option's name
-    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    encoding: FileEncoding = "utf-8",
+    precision: Precision = "auto",
     as_json: Json = False,
 ) -> None:
     """Edit the attention of any layer, head and position, and see what it does to the task's metric."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
+from regard.cli.rows import Column, FileEncoding, Format, PairColumn
 
 
 @app.command(
@@ -93,10 +94,10 @@ def faithful(
     texts: Annotated[int, typer.Option(help="How many texts are drawn.")] = 200,
     deletion: Annotated[str, typer.Option(help="mask: [MASK] in its place; drop: removed; pad: not seen.")] = "mask",
     level: Annotated[str, typer.Option(help="What is taken away at a time: token or word.")] = "token",
-    column: Annotated[str, typer.Option(help="The column of texts.")] = "",
-    pair: Annotated[str, typer.Option(help="The column of second texts.")] = "",
-    format: Annotated[str, typer.Option(help="auto, csv, tsv, jsonl, parquet or lines.")] = "auto",  # noqa: A002
-    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
+    column: Column = "",
+    pair: PairColumn = "",
+    format: Format = "auto",  # noqa: A002 - the option's name
+    encoding: FileEncoding = "utf-8",
     out: Annotated[str, typer.Option(help="Where the table goes; by default faithful.json beside the model.")] = "",
     seed: Annotated[int, typer.Option(help="Which texts, and which random rankings.")] = 0,
     as_json: Json = False,

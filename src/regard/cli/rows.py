@@ -18,26 +18,20 @@ Format = Annotated[
     str,
     typer.Option(help="The file's format: auto (by its name), csv, tsv, jsonl, parquet or lines (a label, the text)."),
 ]
+Column = Annotated[str, typer.Option(help="The column of texts.")]
+PairColumn = Annotated[str, typer.Option(help="The column of second texts.")]
+LabelColumn = Annotated[str, typer.Option(help="The column of labels.")]
+FileEncoding = Annotated[str, typer.Option(help="The file's character encoding.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16 or auto.")]
 
 
 def examples_of(system: System, table: Table, columns: dict[str, str], *, labelled: bool = True) -> Examples:
-    """Rows of a file, by the columns that were named, or that the model was trained on, or that can be guessed."""
-    from regard.data.examples import choose
+    """Rows of a file for a model that has a head: see `study.rows.examples`."""
+    from regard.study.rows import examples
 
     if not system.card.task:
         raise Problem("This model has no head. Train one first: regard train --model ... --data ...")
-    known = {k: v for k, v in system.card.columns.items() if v in table.columns and (labelled or k != "label")}
-    named = known | {k: v for k, v in columns.items() if v}
-    card = system.card
-    found = choose(
-        table, text=named.get("text", ""), pair=named.get("pair", ""), label=named.get("label", ""),
-        task=card.task, names=card.labels, labelled=labelled,
-    )  # fmt: skip
-    if card.columns.get("pair") and not found.chosen["pair"]:
-        raise Problem(
-            f"This model was trained on pairs, and no column of {table.origin} is the second text. Say --pair."
-        )
-    return found
+    return examples(system, table, columns, labelled=labelled)
 
 
 def predicted(system: System, examples: Examples, *, quiet: bool) -> Any:

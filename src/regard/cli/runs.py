@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
-from regard.cli.rows import Format, examples_of, predicted, skipped_lines
+from regard.cli.rows import (
+    Column,
+    FileEncoding,
+    Format,
+    LabelColumn,
+    PairColumn,
+    Precision,
+    examples_of,
+    predicted,
+    skipped_lines,
+)  # fmt: skip
 from regard.errors import Problem
 from regard.screen import Screen, show_result
 
@@ -68,8 +78,8 @@ def predict(
     column: Annotated[str, typer.Option(help="The file's column of texts.")] = "",
     out: Annotated[str, typer.Option(help="Where a file's predictions go; by default NAME.predicted.EXT here.")] = "",
     format: Format = "auto",  # noqa: A002 - the option's name
-    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    encoding: FileEncoding = "utf-8",
+    precision: Precision = "auto",
     as_json: Json = False,
 ) -> None:
     """Predict the label of texts, or of each row of a file, which is written again with the predictions added."""
@@ -97,12 +107,12 @@ def predict(
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Argument(help="Labelled rows: csv, tsv, jsonl or parquet.")],
-    column: Annotated[str, typer.Option(help="The column of texts.")] = "",
-    pair: Annotated[str, typer.Option(help="The column of second texts.")] = "",
-    label: Annotated[str, typer.Option(help="The column of labels.")] = "",
+    column: Column = "",
+    pair: PairColumn = "",
+    label: LabelColumn = "",
     format: Format = "auto",  # noqa: A002 - the option's name
-    encoding: Annotated[str, typer.Option(help="The file's character encoding.")] = "utf-8",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    encoding: FileEncoding = "utf-8",
+    precision: Precision = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled rows: every score with its 95 % interval."""

@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 
 from regard import disk
-from regard.data.examples import choose
 from regard.data.sources import locate, read
 from regard.errors import Problem
 from regard.eval.faithful import faithful, units
 from regard.lens.attribute.methods import METHODS, method
-from regard.system import System, find_folder, load, warn_of_cuts
+from regard.study.rows import examples
+from regard.system import MEASURED, find_folder, load, warn_of_cuts
 
-FILE = "faithful.json"
 LEVELS = ("token", "word")
 
 
@@ -59,14 +58,14 @@ def measure(
     if texts < 1:
         raise Problem("At least one text is needed. Let --texts be 1 or more.")
     path = locate(data)
-    target = Path(out) if out else find_folder(model) / FILE
+    target = Path(out) if out else find_folder(model) / MEASURED
     disk.make_folder(target.parent)  # now, before any work is done
     system = load(model, precision="float32")
-    firsts, seconds = _texts(system, path, columns or {}, format, encoding)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(firsts))[:texts]).tolist()
+    rows = examples(system, read(path, format=format, encoding=encoding), columns or {}, labelled=False)
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows.texts))[:texts]).tolist()
     encodings = system.tokenizer.encode(
-        [firsts[i] for i in drawn],
-        None if seconds is None else [seconds[i] for i in drawn],
+        [rows.texts[i] for i in drawn],
+        None if rows.pairs is None else [rows.pairs[i] for i in drawn],
         max_length=system.card.max_length,
         detail=True,
     )
@@ -83,7 +82,7 @@ def measure(
 
 def measured(folder: str | Path) -> dict[str, Any] | None:
     """What has been measured on the model of a folder, or None."""
-    path = Path(folder) / FILE
+    path = Path(folder) / MEASURED
     if not path.exists():
         return None
     try:
@@ -117,16 +116,3 @@ def guard(found: dict[str, Any] | None, name: str) -> str:
         f"{where}: without the tokens that {name} puts first the answer's probability falls by {value:.3f} "
         f"[{low:.3f}, {high:.3f}], without random ones by {chance:.3f}, {verdict}.{better}"
     )
-
-
-def _texts(
-    system: System, path: Path, columns: dict[str, str], kind: str, encoding: str
-) -> tuple[list[str], list[str] | None]:
-    """Texts and pairs of a file, by columns that were named, or that the model was trained on, or that are guessed."""
-    table = read(path, format=kind, encoding=encoding)
-    known = {name: column for name, column in system.card.columns.items() if column in table.columns}
-    named = known | {name: column for name, column in columns.items() if column}
-    found = choose(table, text=named.get("text", ""), pair=named.get("pair", ""), labelled=False)
-    if system.card.columns.get("pair") and found.pairs is None:
-        raise Problem(f"This model was trained on pairs, and no column of {path} is the second text. Say --pair.")
-    return found.texts, found.pairs
