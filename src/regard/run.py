@@ -24,6 +24,7 @@ from regard.data.loader import Loader
 from regard.data.task import Task, gather, labels_of
 from regard.errors import Problem
 from regard.eval.results import Result, check_metric, evaluation, finish
+from regard.measure.scores import headline
 from regard.recipe import Recipe
 from regard.system import Card, System, build, default_pooling, open_folder, read_card, warn_of_cuts
 from regard.train import state as states
@@ -34,7 +35,6 @@ from regard.train.optim import Optimizer
 
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
-METRICS = {"classify": "accuracy", "multilabel": "micro-F1", "regress": "Pearson"}
 
 
 def train(
@@ -150,7 +150,7 @@ def learn(
     if saved is None:
         best.forget()
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
-    metric = settings.metric if settings.metric != "auto" else METRICS[system.card.task]
+    metric = settings.metric if settings.metric != "auto" else headline(system.card.task)[0]
     check_metric(system.card.task, len(system.card.labels), metric)
     if settings.patience and not len(task.validation.texts):
         raise Problem("train.patience needs evaluations, and there are no validation texts. Give some, or set it to 0.")

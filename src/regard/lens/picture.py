@@ -15,6 +15,9 @@ from regard.errors import Problem, nearest
 from regard.lens.look import Look
 from regard.lens.table import largest
 
+Colour = tuple[int, int, int]  # red, green, blue
+BLUE: tuple[Colour, Colour] = (222, 235, 247), (8, 48, 107)  # light, deep
+RED: tuple[Colour, Colour] = (254, 224, 210), (103, 0, 13)
 LETTERS = {"first": "C", "separator": "S", "previous": "<", "next": ">", "same": "=", "broad": "·"}
 BESIDE = 26  # columns of a terminal that a matrix needs beside its cells
 NAMED = 4  # other places of the same name that are listed
@@ -197,9 +200,16 @@ def _quadrants(look: Look, top: int) -> RenderableType:
 
 
 def _shade(weight: float) -> Style:
-    """A background from none to deep blue, with the text light on dark and dark on light."""
+    """A background from none to deep blue."""
     if weight < 0.05:
         return Style()
-    depth = min(1.0, weight) ** 0.7
-    red, green, blue = (round(start + (end - start) * depth) for start, end in ((222, 8), (235, 48), (247, 107)))
+    return shade(weight, *BLUE)
+
+
+def shade(share: float, light: Colour, deep: Colour) -> Style:
+    """A background between two colours, with the text light on dark and dark on light; nothing for next to nothing."""
+    depth = min(1.0, share) ** 0.7
+    if depth < 0.1:
+        return Style()
+    red, green, blue = (round(start + (end - start) * depth) for start, end in zip(light, deep, strict=True))
     return Style(color="white" if depth > 0.45 else "black", bgcolor=f"rgb({red},{green},{blue})")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from regard.batch import Packed
+from regard.model.grouped import product
 from regard.model.groups import Group, Padding, groups, padded, unpadded
 
 # A tile and its logarithm should stay in the cores' own caches between the passes over them (measured).
@@ -177,7 +178,7 @@ class _Block:
         return unpadded(self._by_head(peak + total.log()).transpose(1, 2), self.block), sums
 
     def _scores(self, q: Tensor, keys: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:
-        score: Tensor = torch.baddbmm(q.new_empty(1, 1, 1), q, keys, beta=0, alpha=scale, out=out)
+        score = product(q, keys, scale, out=out)
         if self.block.bias is not None:
             score.view(self.block.count, self.heads, -1, self.block.longest).add_(self.block.bias)
         return score

@@ -87,7 +87,7 @@ def _joined(parts: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return torch.stack(parts, 1)
 
 
-def _product(a: Tensor, b: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+def product(a: Tensor, b: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """factor a b, for each matrix of a batch, in one pass."""
     return torch.baddbmm(_nothing(a.device, a.dtype), a, b, beta=0, alpha=factor, out=out)
 
@@ -112,7 +112,7 @@ class _Attend(torch.autograd.Function):
             for group, rows in plan:
                 qkv = _pick(joint, rows.all_take, group)
                 q, k, v = qkv.chunk(3)
-                score = _product(q, k.transpose(1, 2), scale)
+                score = product(q, k.transpose(1, 2), scale)
                 if group.bias is not None:
                     score.view(group.count, -1, group.longest, group.longest).add_(group.bias)
                 weight = dropped = torch.softmax(score, -1)
@@ -121,7 +121,7 @@ class _Attend(torch.autograd.Function):
                     keys = _pick(noise.keys.unsqueeze(-1), rows.take, group).squeeze(-1)
                     kept = [keep_mask(keys, group.longest, noise.probability, weight.dtype)]
                     dropped = weight * kept[0]
-                _put(_product(dropped, v, gain), rows.put, mixed, group)
+                _put(product(dropped, v, gain), rows.put, mixed, group)
                 saved += [qkv, weight, *kept]
         ctx.save_for_backward(*saved)
         ctx.plan, ctx.scale, ctx.gain = plan, scale, gain
@@ -138,7 +138,7 @@ class _Attend(torch.autograd.Function):
             d_mixed = _pick(gradient, rows.take, group)
             if group.shown is not None:  # what stands on padding reaches no result, so it has no gradient
                 d_mixed.view(group.count, -1, *d_mixed.shape[1:]).mul_(group.shown)
-            d_weight = _product(d_mixed, v.transpose(1, 2), ctx.gain)
+            d_weight = product(d_mixed, v.transpose(1, 2), ctx.gain)
             dropped = weight
             if kept:
                 d_weight, dropped = d_weight.mul_(kept[0]), weight * kept[0]
@@ -152,7 +152,7 @@ class _Attend(torch.autograd.Function):
                 (ctx.scale, ctx.scale, ctx.gain),
                 strict=True,
             ):
-                _product(left, right, factor, out=out)
+                product(left, right, factor, out=out)
             _put(found, rows.all_put, joint, group)
         return *joint.unbind(1), None, None, None
 

@@ -23,10 +23,9 @@ from regard.lens.sums import Workspace
 from regard.study.heads import classes
 from regard.study.ranking import estimated
 from regard.study.store import Results
-from regard.study.texts import Reading, alike, chunks, remarks, room
+from regard.study.texts import CAPTURE_TOKENS, Reading, alike, chunks, remarks, room
 from regard.system import System
 
-BATCH_TOKENS = 1024  # of a capture: both models' queries and keys of all layers are held at once
 ENTROPY, IMPORTANCE = "entropy", "importance"
 
 Systems = tuple[System, System]
@@ -84,7 +83,7 @@ def study(
     for chunk in chunks(systems[0].tokenizer, corpus, reading, tokens):
         _check_tokens(systems, chunk.encodings, chunk.texts, tokens)
         before = total.texts
-        for places in alike(chunk.encodings, BATCH_TOKENS):
+        for places in alike(chunk.encodings, CAPTURE_TOKENS):
             total.read([chunk.encodings[i] for i in places], [before + i for i in places])
             advance(total.texts / reading.texts if reading.texts else corpus.share)
     said = remarks(corpus, reading, texts=total.texts, cut=total.cut, tokens=tokens)

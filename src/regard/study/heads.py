@@ -26,12 +26,12 @@ from regard.lens.statistics import Classes, Moments, Wanted, read
 from regard.lens.sums import Workspace
 from regard.study.store import Results
 from regard.study.texts import Reading, alike, chunks, remarks, room
-from regard.system import System
+from regard.system import BATCH_TOKENS, System
 from regard.text.tokenizer import Tokenizer
 from regard.text.words import segmenter, words_of
 
-BATCH_TOKENS = 4096
 SAVE_SECONDS = 20.0
+PARTS = ("count", "mean", "squares")  # of moments, as they are kept
 STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
 
 Advance = Callable[[float], None]  # told the share of the corpus that has been read
@@ -156,9 +156,6 @@ def _keep(state: Path, mark: str, total: _Total) -> None:
     held = io.BytesIO()
     np.savez(held, allow_pickle=False, mark=np.array(mark), counts=counts, **arrays)
     disk.write_bytes(state, held.getvalue())
-
-
-PARTS = ("count", "mean", "squares")
 
 
 def _resumed(state: Path | None, mark: str) -> _Total:

@@ -15,7 +15,8 @@ from regard.lens.probe import PROBES, TASKS, Example, Trial, example, fit
 from regard.measure.metrics import Array
 from regard.measure.selection import shares
 from regard.model.encoder import Encoder
-from regard.study.relations import CHANCES, MODEL, Advance, Corpus, captures, untrained
+from regard.study.relations import CHANCES, MODEL, Advance, Corpus, untrained
+from regard.study.texts import captures
 from regard.system import System
 
 HELD = 0.25  # the share of sentences that score

@@ -6,7 +6,7 @@ its words, and with the same model before training, its weights drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,23 +14,21 @@ import numpy as np
 import torch
 
 from regard.batch import Encoding
-from regard.data.packing import cut, pack
 from regard.data.splits import split
 from regard.data.treebank import Sentence, Treebank
 from regard.errors import Problem
-from regard.lens.capture import Capture, capture
 from regard.lens.relations import DIRECTIONS, GOLDS, Dependencies, Parsers, Tally
 from regard.measure.metrics import Array
 from regard.measure.selection import best, shares
 from regard.model.encoder import Encoder, bert
 from regard.study.store import Results
+from regard.study.texts import captures
 from regard.system import System
 
 MODEL = "model"  # the source of a row that is no chance
 ALL = "all"  # every relation together
 PUNCTUATION = ("punct", "PUNCT")  # as relation, as part of speech
 CHANCES = (*GOLDS[1:], "random weights")
-BATCH_TOKENS = 1024  # of a capture: it holds queries and keys of all layers, and one may be in use as the next is made
 
 Advance = Callable[[int], None]
 
@@ -154,13 +152,6 @@ def untrained(encoder: Encoder, seed: int) -> Encoder:
         torch.manual_seed(seed)
         fresh = bert(encoder.config)
     return fresh.to(next(encoder.parameters()).device).eval()
-
-
-def captures(encoder: Encoder, encodings: Sequence[Encoding]) -> Iterator[tuple[Capture, list[Encoding]]]:
-    """What attention was computed from, batch by batch in the order given, with the sequences of each batch."""
-    for span in cut([len(e.ids) for e in encodings], BATCH_TOKENS):
-        packed = pack(encodings[span]).to(encoder.embeddings.word.device)
-        yield capture(encoder, packed), list(encodings[span])
 
 
 def _parsers(encoder: Encoder, corpus: Corpus, *, reach: int, seed: int, advance: Advance) -> tuple[Parsers, int]:

@@ -9,12 +9,15 @@ import numpy as np
 
 from regard.batch import Encoding
 from regard.data.corpus import Corpus, pairs, parted
-from regard.data.packing import cut
+from regard.data.packing import cut, pack
 from regard.errors import Problem
+from regard.lens.capture import Capture, capture
+from regard.model.encoder import Encoder
 from regard.system import System
 from regard.text.tokenizer import Tokenizer
 
 CHUNK = 2048  # texts encoded and sorted by length at a time
+CAPTURE_TOKENS = 1024  # of a capture: it holds queries and keys of all layers, and two may be held at once
 NO_PAIRS = (
     "no two neighbouring lines that fit the model together, so there are no pairs of texts. If it has a paragraph a "
     "line, say --paragraphs, and sentences are taken for lines."
@@ -81,6 +84,13 @@ def alike(encodings: Sequence[Encoding], budget: int) -> Iterator[list[int]]:
     """Places of encodings of like length, of at most `budget` tokens together."""
     order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
     return (order[span] for span in cut([len(encodings[i].ids) for i in order], budget))
+
+
+def captures(encoder: Encoder, encodings: Sequence[Encoding]) -> Iterator[tuple[Capture, list[Encoding]]]:
+    """What attention was computed from, batch by batch in the order given, with the sequences of each batch."""
+    for span in cut([len(e.ids) for e in encodings], CAPTURE_TOKENS):
+        packed = pack(encodings[span]).to(encoder.embeddings.word.device)
+        yield capture(encoder, packed), list(encodings[span])
 
 
 def remarks(corpus: Corpus, reading: Reading, *, texts: int, cut: int, tokens: int) -> list[str]:

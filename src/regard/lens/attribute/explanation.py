@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
-from rich.style import Style
 from rich.text import Text
+
+from regard.lens.picture import BLUE, RED, shade
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def picture(found: Explanation) -> RenderableType:
     most = float(np.abs(found.scores).max()) or 1.0
     line = Text()
     for token, score in zip(found.tokens, found.scores.tolist(), strict=True):
-        line.append(token, style=_shade(score / most))
+        line.append(token, style=shade(abs(score) / most, *(BLUE if score > 0 else RED)))
         line.append(" ")
     strongest = np.argsort(-np.abs(found.scores), kind="stable")[:8].tolist()
     figures = "  ".join(f"{found.tokens[i]} {found.scores[i]:+.3g}" for i in strongest)
@@ -56,13 +57,3 @@ def picture(found: Explanation) -> RenderableType:
     if found.dropped:
         notes.append(f"The text was cut: {found.dropped} tokens were not read.")
     return Group(Text(f"{found.method}{answer}"), Text(), line, Text(), *(Text(note, style="dim") for note in notes))
-
-
-def _shade(share: float) -> Style:
-    """A background from none to deep blue for what speaks for, to deep red for what speaks against."""
-    depth = min(1.0, abs(share)) ** 0.7
-    if depth < 0.1:
-        return Style()
-    light, deep = ((222, 235, 247), (8, 48, 107)) if share > 0 else ((254, 224, 210), (103, 0, 13))
-    red, green, blue = (round(a + (b - a) * depth) for a, b in zip(light, deep, strict=True))
-    return Style(color="white" if depth > 0.45 else "black", bgcolor=f"rgb({red},{green},{blue})")

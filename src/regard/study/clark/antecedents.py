@@ -17,7 +17,7 @@ from regard.data.treebank import Treebank
 from regard.lens.coreference import BASELINES, Mentions, add
 from regard.lens.relations import Tally
 from regard.measure.selection import best, shares
-from regard.study.relations import captures
+from regard.study.texts import captures
 from regard.system import System
 
 KINDS = ("pronoun", "proper", "nominal")  # by the part of speech of the head word

@@ -17,17 +17,15 @@ import numpy as np
 from regard import disk
 from regard.batch import Encoding
 from regard.data.corpus import Corpus
-from regard.data.packing import cut, pack
 from regard.data.treebank import Treebank
 from regard.errors import Problem
-from regard.lens.capture import capture
 from regard.lens.clusters import behaviours, scale
 from regard.lens.divergence import divergence
 from regard.lens.guards import faithfulness, free_dimensions
 from regard.lens.statistics import Values
 from regard.study import heads, probes, relations
 from regard.study.clark import antecedents, gradients
-from regard.study.texts import NO_PAIRS, chunks, room
+from regard.study.texts import NO_PAIRS, captures, chunks, room
 from regard.system import System
 
 STATISTICS = (
@@ -37,7 +35,6 @@ STATISTICS = (
 CLASSES = gradients.COLUMNS
 ASKED = 256  # texts whose gradients are taken
 COMPARED = 64  # texts whose heads are compared with each other
-BATCH_TOKENS = 1024  # of a capture
 
 Advance = Callable[[float], None]  # told the share of all the work that is done
 T = TypeVar("T")
@@ -108,7 +105,7 @@ def study(
         found = heads.study(system, corpus, reading, state=passing)
         if passing is not None:
             passing.unlink(missing_ok=True)
-        return _chosen(found.rows)
+        return gradients.plain(row for row in found.rows if row["statistic"] in STATISTICS)
 
     found_heads = kept("heads", read_heads)
     work.done("heads")
@@ -185,11 +182,6 @@ def _segments(
     return setup, held[:COMPARED], held
 
 
-def _chosen(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    keys = ("layer", "head", "statistic", "n", "mean", "low", "high")
-    return [{key: row[key] for key in keys} for row in rows if row["statistic"] in STATISTICS]
-
-
 def _split(trees: relations.Corpus) -> dict[str, Any]:
     """How many words of the treebank are several tokens, for experiment 6."""
     sizes = np.concatenate([np.bincount(e.words[e.words >= 0]) for e in trees.encodings if e.words is not None])
@@ -216,9 +208,7 @@ def _clusters(
     """How far all heads are from each other, their places on a map, and whether heads of one layer are neighbours."""
     count = shape["layers"] * shape["heads"]
     total = np.zeros((count, count))
-    ordered = sorted(sample, key=lambda e: len(e.ids))
-    for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
-        found = capture(system.model.encoder, pack(ordered[span]).to(system.device))
+    for found, _ in captures(system.model.encoder, sorted(sample, key=lambda e: len(e.ids))):
         for place in range(len(found.spans)):
             total += divergence(found, found, place).double().cpu().numpy()
             move(1)

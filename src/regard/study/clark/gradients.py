@@ -15,7 +15,7 @@ Losses are added over texts and not averaged, so that a text's gradients do not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ def study(
             by_layer.add({name: found[..., place].mean(-1, keepdims=True)})
         advance(len(batch))
     texts = int(by_head.count[OTHER].max()) if by_head.count else 0
-    return {"loss": loss, "texts": texts, "layers": _rows(by_layer), "heads": _rows(by_head)}
+    return {"loss": loss, "texts": texts, "layers": plain(by_layer.rows()), "heads": plain(by_head.rows())}
 
 
 def measured(trial: Trial, members: Tensor, *, layers: int) -> Values:
@@ -185,6 +185,7 @@ def guesses(system: System, states: Tensor) -> Tensor:
     return F.linear(inner, table.to(states), tensors[f"{_HEAD}bias"].to(states))
 
 
-def _rows(moments: Moments) -> list[dict[str, Any]]:
+def plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of heads with the columns that the page tells of."""
     keys = ("layer", "head", "statistic", "n", "mean", "low", "high")
-    return [{key: row[key] for key in keys} for row in moments.rows()]
+    return [{key: row[key] for key in keys} for row in rows]

@@ -17,8 +17,8 @@ from regard.study.clark.experiments import Experiments
 from regard.study.clark.gradients import LOSSES
 from regard.study.clark.notes import DIFFERENTLY, differently, guards
 from regard.study.clark.verdicts import Verdict, verdicts
+from regard.study.tables import FEW
 
-FEW = 20  # words: relations with fewer have intervals too wide to show
 SAID = {True: "same", False: "differs", None: "–"}
 
 
