@@ -250,6 +250,14 @@ def test_the_command_prints_writes_and_compares_importance(trained, corpus, revi
     assert len(said["rows"]) == len(table)
 
 
+def test_sentences_of_paragraphs_make_pairs(tiny, tmp_path):
+    path = tmp_path / "paragraphs.txt"
+    path.write_text("Aa bb. Cc dd. Ee ff.\n\n" * 5)
+    words = ("compare", tiny, tiny, path, "--length", 40, "--pairs", "--json")
+    assert "say --paragraphs" in run(*words).stderr.replace("\n", " ")
+    assert json.loads(run(*words, "--paragraphs").stdout)["texts"] == 5
+
+
 def test_the_command_says_what_cannot_be(tiny, trained, corpus, reviews):
     for words, cause in [
         (("compare", tiny, trained[0], corpus, "--length", 40, "--data", reviews), "has no head"),
