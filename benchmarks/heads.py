@@ -69,7 +69,7 @@ def regard(model: str, precision: str, encodings: Sequence[Any]) -> dict[str, Ca
 
     from regard.data.packing import pack
     from regard.lens.statistics import Classes, read
-    from regard.lens.sums import Workspace
+    from regard.lens.tiles import Workspace
     from regard.study.heads import classes
     from regard.system import load
 

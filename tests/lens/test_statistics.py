@@ -1,11 +1,11 @@
-"""Statistics from tiles are those of weights written out whole; moments of a stream are those of all its numbers."""
+"""Statistics are those of weights written out whole; moments of a stream are those of all its numbers."""
 
 import numpy as np
 import pytest
 import torch
 
 from regard.data.packing import pack
-from regard.lens import sums
+from regard.lens import compiled, tiles
 from regard.lens.statistics import Classes, Moments, Wanted, read
 from regard.model.encoder import lower_precision
 from regard.model.taps import Tap
@@ -16,7 +16,7 @@ LENGTHS = [7, 33, 2, 19, 33, 7, 1, 64]
 
 @pytest.fixture(scope="module")
 def encoder(draw_model):
-    return draw_model().encoder
+    return draw_model(positions=160).encoder
 
 
 def drawn(draw_encodings, lengths=LENGTHS, *, pairs=True):
@@ -88,11 +88,31 @@ def written_out(encoder, packed, found):
     return out
 
 
-@pytest.mark.parametrize(("tile", "flush"), [(1, 3), (500, 16), (3 * 2**16, 16)])
-def test_each_statistic_is_that_of_the_weights_written_out(encoder, draw_encodings, monkeypatch, tile, flush):
-    monkeypatch.setattr(sums, "TILE", tile)
-    monkeypatch.setattr(sums, "FLUSH", flush)
-    packed = drawn(draw_encodings)
+@pytest.fixture(params=["compiled", "tiles"])
+def way(request, monkeypatch):
+    """Both that sum up; the compiled one is skipped where it cannot be had."""
+    if request.param == "tiles":
+        monkeypatch.setattr(compiled, "serves", lambda query: False)
+    elif not compiled.serves(torch.zeros(1)):
+        pytest.skip("no C++ compiler, or a processor without AVX-512")
+    return request.param
+
+
+@pytest.mark.parametrize(("tile", "flush"), [(1, 3), (500, 16)])
+def test_each_statistic_is_that_of_the_weights_in_tiles_of_any_size(encoder, draw_encodings, monkeypatch, tile, flush):
+    monkeypatch.setattr(compiled, "serves", lambda query: False)
+    monkeypatch.setattr(tiles, "TILE", tile)
+    monkeypatch.setattr(tiles, "FLUSH", flush)
+    check_each(encoder, drawn(draw_encodings))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("lengths", [LENGTHS, [63, 64, 65, 128, 129]])
+def test_each_statistic_is_that_of_the_weights_written_out(encoder, draw_encodings, lengths):
+    check_each(encoder, drawn(draw_encodings, lengths))
+
+
+def check_each(encoder, packed):
     found = classes(packed, words=True)
     got = read(encoder, packed, found)
     expected = written_out(encoder, packed, found)
@@ -101,6 +121,7 @@ def test_each_statistic_is_that_of_the_weights_written_out(encoder, draw_encodin
         np.testing.assert_allclose(got[name], value, atol=1e-5, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.usefixtures("way")
 def test_a_text_has_the_same_statistics_alone_and_in_any_batch(encoder, draw_encodings):
     packed = drawn(draw_encodings, [33, 12, 5], pairs=False)
     together = read(encoder, packed, classes(packed))
@@ -112,6 +133,7 @@ def test_a_text_has_the_same_statistics_alone_and_in_any_batch(encoder, draw_enc
             np.testing.assert_allclose(together[name][number], value[0], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.usefixtures("way")
 def test_weighted_shares_are_those_of_vectors_written_out(encoder, draw_encodings):
     packed = drawn(draw_encodings, [9, 21])
     found = classes(packed)
@@ -144,6 +166,7 @@ def test_a_pass_leaves_the_model_as_it_was_and_skips_what_follows_the_last_weigh
     assert torch.equal(encoder(packed), before)
 
 
+@pytest.mark.usefixtures("way")
 def test_half_precision_is_near(draw_model, draw_encodings):
     encoder = draw_model().encoder
     packed = drawn(draw_encodings)

@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regard.batch import Packed
+from regard.lens import compiled
 from regard.lens.contribution import norms
-from regard.lens.sums import Question, Sums, Tiles, Workspace
+from regard.lens.sums import Question, Summing, Sums
+from regard.lens.tiles import Tiles, Workspace
 from regard.model.encoder import Encoder
 from regard.model.taps import Enough, Tap
 
@@ -77,14 +79,17 @@ class _Reader(Tap):
         super().__init__(attend=self._attend)
         self.encoder, self.packed, self.classes, self.wanted = encoder, packed, classes, wanted
         self.pairs = bool(packed.segments.any())
-        self.tiles = Tiles(packed, encoder.config.heads, self._question(), space)
+        self.space = space
+        self.summing: Summing | None = None
         self.sums: list[Sums] = []
         self.own_word: list[Tensor] = []
 
     def _attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, **call: Any) -> tuple[Tensor, Tensor]:
         scale = call["scale"]
         brought = norms(self.encoder, len(self.sums), value) if self.wanted.norms else None
-        mixed, lse, sums = self.tiles.attend(query, key, value, scale=scale, norms=brought)
+        if self.summing is None:  # the first layer shows what there is to sum up
+            self.summing = self._summing(query)
+        mixed, lse, sums = self.summing.attend(query, key, value, scale=scale, norms=brought)
         self.sums.append(sums)
         if self.classes.words is not None:
             self.own_word.append(_cells(query, key, lse, self.classes.words, scale, self.packed))
@@ -92,13 +97,16 @@ class _Reader(Tap):
             raise Enough
         return mixed, lse
 
-    def _question(self) -> Question:
-        return Question(
+    def _summing(self, query: Tensor) -> Summing:
+        question = Question(
             members=self.classes.members,
             sources=tuple(self.classes.names.index(name) for name in self.classes.sources),
             reach=self.wanted.reach,
             second=self.packed.segments.float() if self.pairs else None,
         )
+        if compiled.serves(query):
+            return compiled.Compiled(self.packed, question)
+        return Tiles(self.packed, self.encoder.config.heads, question, self.space)
 
 
 def _cells(query: Tensor, key: Tensor, lse: Tensor, cells: Tensor, scale: float, packed: Packed) -> Tensor:

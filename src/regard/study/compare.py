@@ -19,7 +19,7 @@ from regard.lens.compare import DIVERGENCE, IN_LAYER, MATCHED, SAME, Divergences
 from regard.lens.divergence import divergence, same_place
 from regard.lens.importance import michel
 from regard.lens.statistics import Classes, Moments, Values, read
-from regard.lens.sums import Workspace
+from regard.lens.tiles import Workspace
 from regard.study.heads import classes
 from regard.study.ranking import estimated
 from regard.study.store import Results

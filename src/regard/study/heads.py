@@ -23,7 +23,7 @@ from regard.data.corpus import Corpus
 from regard.data.packing import pack
 from regard.errors import Problem
 from regard.lens.statistics import Classes, Moments, Wanted, read
-from regard.lens.sums import Workspace
+from regard.lens.tiles import Workspace
 from regard.study.store import Results
 from regard.study.texts import Reading, alike, chunks, remarks, room
 from regard.system import BATCH_TOKENS, System
