@@ -76,7 +76,7 @@ def test_pairs_hold_as_many_lines_as_fit_and_leave_what_later_lines_may_join():
         ('He left. "Why?" she said. So ... on. 3 men!', ["He left.", '"Why?" she said.', "So ... on.", "3 men!"]),
         ("a . B ? ( C ) v. 2", ["a .", "B ? ( C ) v.", "2"]),
         ("他来了。“好吗？”她问。好！！走吧……", ["他来了。", "“好吗？”", "她问。", "好！！", "走吧……"]),
-        ("Mr. A met J. K. Poe (Dr. No) of the U.S. Army. Yes.", ["Mr. A met J. K. Poe (Dr. No) of the U.S. Army.", "Yes."]),
+        ("Mr. A and J. K. Poe (Dr. No), U.S. Army. Yes.", ["Mr. A and J. K. Poe (Dr. No), U.S. Army.", "Yes."]),
         ("So do I. He is No. 7. St. Paul's? Yes.", ["So do I.", "He is No. 7.", "St. Paul's?", "Yes."]),
         ("A first. Amr. Then.", ["A first.", "Amr.", "Then."]),
         ("no stop", ["no stop"]),
