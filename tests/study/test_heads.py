@@ -1,5 +1,7 @@
 """A pass over a corpus: its table, its questions in SQL, and that killed it goes on to the same numbers."""
 
+import gzip
+import itertools
 import json
 import os
 import signal
@@ -66,6 +68,30 @@ def test_own_classes_and_words_are_measured(system, corpus):
     assert {"to_vowel", "to_own_word", "confidence", "norm_to_vowel"} <= names
     for layer, head in np.ndindex(2, 4):
         assert 0 < rows[layer, head, "to_own_word"][1] < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "own"),
+    [
+        ("minilm-l6", "sst2/stsa.binary.dev.gz", ["not", "no", "never", "n't"]),
+        ("m3e-small", "zh_chnsenticorp/test.tsv.gz", ["不", "没", "无"]),
+    ],
+)
+def test_own_classes_of_real_texts_are_those_of_weights_written_out(checkpoint, shared, tmp_path, name, data, own):
+    with gzip.open(shared / "data" / data, "rt", encoding="utf-8") as file:
+        texts = [line.strip()[2:120] for line in itertools.islice(file, 40)]
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    model = regard.load(checkpoint(name), precision="float32")
+    known = [token for token in own if model.tokenizer.number(token) is not None]
+    rows = numbers(heads.study(model, Corpus(path), heads.Plan(classes={"negation": known})))
+    shares = []
+    for text in texts:
+        look = model.look(text)
+        shares.append(look.weights[..., np.isin(look.tokens, known)].sum(-1).mean(-1))
+    assert np.mean(shares) > 0
+    for (layer, head), expected in np.ndenumerate(np.mean(shares, 0)):
+        assert rows[layer, head, "to_negation"][1] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(

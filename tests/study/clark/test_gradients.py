@@ -47,10 +47,20 @@ def with_masked_words(system):
     return System(system.tokenizer, system.model, replace(system.origin, tensors=tensors), system.card)
 
 
-def with_answers(system):
+def with_answers(system, task="classify"):
     torch.manual_seed(0)
-    model = type(system.model)(system.model.encoder, system.model.pooling, Head(32, 3, 0.0))
-    return System(system.tokenizer, model, system.origin, Card(task="classify", labels=("a", "b", "c")))
+    labels = {"regress": ("score",)}.get(task, ("a", "b", "c"))
+    model = type(system.model)(system.model.encoder, system.model.pooling, Head(32, len(labels), 0.0))
+    return System(system.tokenizer, model, system.origin, Card(task=task, labels=labels))
+
+
+KINDS = {
+    "masked words": ("masked words", with_masked_words),
+    "one answer": ("own answer", with_answers),
+    "several answers": ("own answer", lambda system: with_answers(system, "multilabel")),
+    "a number": ("own answer", lambda system: with_answers(system, "regress")),
+    "no head": ("contrastive", lambda system: system),
+}
 
 
 def explicit(trial, layers):
@@ -68,9 +78,9 @@ def explicit(trial, layers):
     return out
 
 
-@pytest.mark.parametrize("loss", ["masked words", "own answer", "contrastive"])
-def test_means_are_those_of_the_explicit_path(system, batch, members, loss):
-    made = {"masked words": with_masked_words, "own answer": with_answers, "contrastive": lambda s: s}[loss](system)
+@pytest.mark.parametrize(("loss", "make"), KINDS.values(), ids=KINDS)
+def test_means_are_those_of_the_explicit_path(system, batch, members, loss, make):
+    made = make(system)
     assert gradients.loss_of(made) == loss
     trial = gradients.TRIALS[loss](made, batch, np.random.default_rng(0))
     found = gradients.measured(trial, members, layers=2)
