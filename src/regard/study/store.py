@@ -25,6 +25,8 @@ class Results:
 
     def _repr_html_(self) -> str:
         """The first rows for a notebook."""
+        if not self.rows:
+            return "<p>No rows.</p>"
         names = list(self.rows[0])
         cells = [
             [number(value) if isinstance(value, float) else escape(value) for value in row.values()]
