@@ -31,19 +31,19 @@ def small(fresh, monkeypatch):
 
 
 def test_a_library_is_compiled_once_and_nothing_else_is_left(small, caplog):
-    path = compiled._built("c++")
+    path = compiled._built(["c++"])
     assert path.stat().st_size > 0
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     made = path.stat().st_mtime_ns
-    assert compiled._built("c++") == path and path.stat().st_mtime_ns == made
+    assert compiled._built(["c++"]) == path and path.stat().st_mtime_ns == made
     assert caplog.text.count("Compiling the kernel") == 1
     small.write_text(SMALL.replace("7", "8"))
-    assert compiled._built("c++") != path  # another source, another library
+    assert compiled._built(["c++"]) != path  # another source, another library
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_for_this_process(small, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(small))  # a file is no folder
-    assert compiled._built("c++").stat().st_size > 0
+    assert compiled._built(["c++"]).stat().st_size > 0
 
 
 @pytest.mark.parametrize("broken", ["compiler", "source", "library"])
@@ -59,6 +59,7 @@ def test_a_kernel_that_cannot_be_had_is_done_without_and_said(fresh, monkeypatch
     with caplog.at_level(logging.WARNING, "regard"):
         assert not compiled.serves(torch.zeros(1))
     assert "A slower one is used instead." in caplog.text
+    assert not [left for left in fresh.glob("cache/regard/*") if left.is_dir()]
 
 
 def test_what_is_elsewhere_or_of_another_type_is_not_served():

@@ -167,6 +167,17 @@ def test_a_pass_leaves_the_model_as_it_was_and_skips_what_follows_the_last_weigh
 
 
 @pytest.mark.usefixtures("way")
+def test_a_broken_head_has_no_numbers(draw_model, draw_encodings):
+    encoder = draw_model().encoder
+    with torch.no_grad():
+        encoder.blocks[1].attention.part.joint.weight[:24].fill_(torch.nan)
+    packed = drawn(draw_encodings)
+    found = read(encoder, packed, classes(packed))
+    for name in ("entropy", "confidence", "distance", "to_odd"):
+        assert np.isfinite(found[name][:, 0]).all() and np.isnan(found[name][:, 1]).all()
+
+
+@pytest.mark.usefixtures("way")
 def test_half_precision_is_near(draw_model, draw_encodings):
     encoder = draw_model().encoder
     packed = drawn(draw_encodings)

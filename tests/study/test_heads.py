@@ -1,9 +1,11 @@
 """A pass over a corpus: its table, its questions in SQL, and that killed it goes on to the same numbers."""
 
 import gzip
+import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +72,19 @@ def test_own_classes_and_words_are_measured(system, corpus):
         assert 0 < rows[layer, head, "to_own_word"][1] < 1
 
 
+def test_words_of_two_texts_that_have_one_number_are_two(system, tmp_path):
+    path = tmp_path / "pair.txt"
+    path.write_text("a b\nac bdefgh\n")
+    rows = numbers(heads.study(system, Corpus(path), heads.Plan(pairs=True, words="space")))
+    look = system.look("a b", "ac bdefgh")
+    # [CLS] a b [SEP] a ##c b ##d ##e ##f ##g ##h [SEP]
+    assert len(look.tokens) == 13
+    for layer, head in np.ndindex(2, 4):
+        weights = look.weights[layer, head]
+        own = [weights[i, [j for j in word if j != i]].sum() for word in (range(4, 6), range(6, 12)) for i in word]
+        assert rows[layer, head, "to_own_word"][1] == pytest.approx(np.mean(own), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "own"),
     [
@@ -98,6 +113,7 @@ def test_own_classes_of_real_texts_are_those_of_weights_written_out(checkpoint, 
     ("plan", "cause"),
     [
         (heads.Plan(classes={"cls": ["a"]}), "cannot be named 'cls'"),
+        (heads.Plan(classes={"own_text": ["a"]}), "cannot be named 'own_text'"),
         (heads.Plan(classes={"x": ["nowhere"]}), "no token 'nowhere'"),
         (heads.Plan(length=5000), "reads between 8 and 64"),
     ],
@@ -145,14 +161,41 @@ def test_a_pass_that_was_stopped_goes_on_to_the_same_bits(system, corpus, tmp_pa
     assert found == whole
 
 
-def test_a_state_of_another_pass_is_not_taken_up(system, corpus, tmp_path):
+def test_a_state_of_another_pass_is_not_taken_up(system, tiny, corpus, tmp_path):
     state = tmp_path / "out.state"
     heads.study(system, Corpus(corpus), heads.Plan(), state=state)
     with pytest.raises(Problem, match="another model, corpus or settings"):
         heads.study(system, Corpus(corpus), heads.Plan(reach=2), state=state)
-    state.write_bytes(state.read_bytes()[:100])
-    with pytest.raises(Problem, match="damaged"):
-        heads.study(system, Corpus(corpus), heads.Plan(), state=state)
+    other = regard.load(tiny, precision="float32")
+    other.tokenizer = system.tokenizer.load(lower_cased_differently(tiny, tmp_path))
+    with pytest.raises(Problem, match="another model, corpus or settings"):
+        heads.study(other, Corpus(corpus), heads.Plan(), state=state)
+    whole = state.read_bytes()
+    np.savez(nameless := io.BytesIO(), counts=np.zeros(4))
+    for content in (whole[:100], b"", nameless.getvalue()):
+        state.write_bytes(content)
+        with pytest.raises(Problem, match="damaged"):
+            heads.study(system, Corpus(corpus), heads.Plan(), state=state)
+
+
+def lower_cased_differently(folder, tmp_path):
+    """The same checkpoint with a tokenizer that keeps capitals."""
+    copy = tmp_path / "capitals"
+    shutil.copytree(folder, copy)
+    (copy / "tokenizer.json").unlink(missing_ok=True)
+    settings = {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings))
+    return copy
+
+
+def test_long_texts_make_short_chunks(system, corpus, monkeypatch):
+    monkeypatch.setattr(texts, "CHARACTERS", 500)
+    reading = heads.Plan()
+    sizes = [len(chunk.texts) for chunk in texts.chunks(system.tokenizer, Corpus(corpus), reading, 64)]
+    assert sum(sizes) == sum(bool(line.strip()) for line in corpus.read_text().splitlines())
+    assert len(sizes) > 10 and max(sizes) < 100
+    paired = heads.Plan(pairs=True)
+    assert len(list(texts.chunks(system.tokenizer, Corpus(corpus), paired, 64))) > 10
 
 
 def run(program, *words):

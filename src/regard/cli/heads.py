@@ -246,6 +246,8 @@ def _classes(own: list[str]) -> dict[str, list[str]]:
         name, equals, tokens = word.partition("=")
         if not equals or not tokens:
             raise Problem(f"A class is a name and its tokens, as in negation=not,no,never; this is '{word}'.")
+        if name in out:
+            raise Problem(f"The class {name} is given twice. Name all its tokens at once: {name}=one,two.")
         out[name] = tokens.split(",")
     return out
 

@@ -37,6 +37,7 @@ class Capture:
 
     def weights(self, layer: int, sequence: int, *, heads: Some = ALL, queries: Some = ALL, keys: Some = ALL) -> Tensor:
         """Any rows, columns or cells of the weights: (heads, queries, keys) float32, of those alone that are named."""
+        queries, keys, heads = (some if isinstance(some, slice) else list(some) for some in (queries, keys, heads))
         query = self.part(layer, "query", sequence)[queries][:, heads]
         key = self.part(layer, "key", sequence)[keys][:, heads]
         lse = self.part(layer, "lse", sequence)[queries][:, heads]

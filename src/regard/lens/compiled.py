@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -28,7 +29,9 @@ from regard.lens.tiles import Tiles, Workspace
 log = logging.getLogger("regard")
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC")
+# Sums may be taken in any order, but what is no number must remain none: a broken model is not one of even attention.
+FAST = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fno-finite-math-only")
+FLAGS = ("-std=c++20", *FAST, "-fopenmp", "-fPIC")
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -60,8 +63,8 @@ def serves(query: Tensor) -> bool:
 @functools.cache
 def _loaded() -> bool:
     fit = platform.system() == "Linux" and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if not fit or compiler is None:
+    compiler = shlex.split(os.environ.get("CXX") or shutil.which("c++") or "")
+    if not fit or not compiler:
         return False
     try:
         torch.ops.load_library(str(_built(compiler)))
@@ -72,9 +75,9 @@ def _loaded() -> bool:
         return False
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: list[str]) -> Path:
     """The library, compiled if this processor, compiler and torch have none yet."""
-    key = "\n".join([SOURCE.read_text(encoding="utf-8"), torch.__version__, compiler, *FLAGS, _processor()])
+    key = "\n".join([SOURCE.read_text(encoding="utf-8"), torch.__version__, *compiler, *FLAGS, _processor()])
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "regard"
     name = f"attend-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if (folder / name).is_file():
@@ -89,15 +92,17 @@ def _built(compiler: str) -> Path:
     home = Path(torch.__file__).parent
     include = [f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}"]
     compiled, linked = place / "attend.o", place / "attend.so"
-    # Linked without OpenMP's own library: its symbols are those that torch has loaded, and so are its threads.
-    for command in (
-        [compiler, *FLAGS, *include, "-c", str(SOURCE), "-o", str(compiled)],
-        [compiler, "-shared", str(compiled), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10", "-o", str(linked)],
-    ):
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    linked.replace(folder / name)  # whole or not at all, whoever else does the same
-    if place != folder:
-        shutil.rmtree(place, ignore_errors=True)
+    try:
+        # Linked without OpenMP's own library: its symbols are those that torch has loaded, and so are its threads.
+        for command in (
+            [*compiler, *FLAGS, *include, "-c", str(SOURCE), "-o", str(compiled)],
+            [*compiler, "-shared", str(compiled), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10", "-o", str(linked)],
+        ):
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        linked.replace(folder / name)  # whole or not at all, whoever else does the same
+    finally:
+        if place != folder:
+            shutil.rmtree(place, ignore_errors=True)
     return folder / name
 
 
@@ -124,4 +129,7 @@ def _agrees() -> bool:
         pairs = [(ours[0], theirs[0]), (ours[1], theirs[1]), (ours[2].masses, theirs[2].masses)]
         if not all(torch.allclose(a.float(), b.float(), atol=near, rtol=near) for a, b in pairs):
             raise RuntimeError(f"it disagrees with stock operations in {dtype} on this processor")
+        broken = Compiled(packed, question).attend(query * torch.nan, key, value, scale=0.2)
+        if not all(part.isnan().all() for part in (broken[0], broken[2].entropy, broken[2].distance)):
+            raise RuntimeError(f"it makes numbers of what is none in {dtype} on this processor")
     return True

@@ -93,6 +93,8 @@ class Look:
 
     def part(self, layer: int, *, queries: Some = ALL, keys: Some = ALL) -> Weights:
         """Any rows, columns or cells of a layer, of the heads shown: (heads, queries, keys)."""
+        if layer not in self.layers:
+            raise Problem(f"Layer {layer} was not looked at. Those here are {', '.join(map(str, self.layers))}.")
         if self.words is None:
             found = self.capture.weights(layer, 0, heads=self.heads, queries=queries, keys=keys)
         else:

@@ -24,6 +24,7 @@ from regard.data.packing import pack
 from regard.errors import Problem
 from regard.lens.statistics import Classes, Moments, Wanted, read
 from regard.lens.tiles import Workspace
+from regard.lens.words import units
 from regard.study.store import Results
 from regard.study.texts import Reading, alike, chunks, remarks, room
 from regard.system import BATCH_TOKENS, System
@@ -32,6 +33,7 @@ from regard.text.words import segmenter, words_of
 
 SAVE_SECONDS = 20.0
 PARTS = ("count", "mean", "squares")  # of moments, as they are kept
+TAKEN = ("own_text", "own_word")  # of statistics that are no class's
 STOPS = (".", ",", "。", "，", "、", "．")  # Clark et al. 2019 take full stops and commas
 
 Advance = Callable[[float], None]  # told the share of the corpus that has been read
@@ -70,7 +72,7 @@ def classes(tokenizer: Tokenizer, own: Mapping[str, Sequence[str]]) -> tuple[tup
         "continuation": lambda token: token.startswith("##"),
     }
     for name, members in own.items():
-        if name in kinds or not name.isidentifier():
+        if name in kinds or name in TAKEN or not name.isidentifier():
             raise Problem(f"A class of tokens cannot be named '{name}'. Take a word of letters that is not taken yet.")
         if missing := [token for token in members if tokenizer.number(token) is None]:
             raise Problem(f"The vocabulary has no token '{missing[0]}', which class '{name}' names.")
@@ -131,7 +133,8 @@ def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:
     found = [np.empty((2, 0), dtype=np.int64)]
     start = 0
     for place in packed.order.tolist():
-        own = words[place]
+        # By unit, for the words of both texts of a pair are numbered from 0.
+        own = np.where(words[place] < 0, -1, units(words[place]))
         for gap in range(1, len(own)):
             same = np.flatnonzero((own[gap:] == own[:-gap]) & (own[gap:] >= 0))
             if not len(same):  # words are runs of tokens: none is that long
@@ -142,12 +145,14 @@ def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:
 
 
 def signature(system: System, corpus: Corpus, plan: Plan) -> str:
-    """What must be the same for a pass to be taken up: weights, corpus and plan."""
+    """What must be the same for a pass to be taken up: model, tokenizer, corpus and plan."""
     digest = hashlib.blake2b(digest_size=16)
+    digest.update(system.tokenizer.definition().encode())
     for tensor in system.model.encoder.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns, corpus.paragraphs]
-    return json.dumps([digest.hexdigest(), corpus_is, asdict(plan)], sort_keys=True, default=list)
+    model_is = [digest.hexdigest(), repr(system.model.encoder.config), room(system, plan)]
+    return json.dumps([model_is, corpus_is, asdict(plan)], sort_keys=True, default=list)
 
 
 def _keep(state: Path, mark: str, total: _Total) -> None:
@@ -164,14 +169,15 @@ def _resumed(state: Path | None, mark: str) -> _Total:
     try:
         with np.load(io.BytesIO(state.read_bytes()), allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
+        known, counts = str(arrays["mark"]), [int(n) for n in arrays["counts"]]
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         raise Problem(f"{state} is damaged, so the pass cannot be taken up. Delete it to start anew.") from None
-    if str(arrays["mark"]) != mark:
+    if known != mark:
         raise Problem(
             f"{state} is of a pass with another model, corpus or settings. Call it again as it was begun, delete that "
             "file to start anew, or name another --out."
         )
-    total = _Total(Moments(), *(int(n) for n in arrays["counts"]))
+    total = _Total(Moments(), *counts)
     for part in PARTS:
         found = {name.partition("/")[2]: value for name, value in arrays.items() if name.startswith(f"{part}/")}
         setattr(total.moments, part, found)

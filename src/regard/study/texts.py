@@ -16,7 +16,8 @@ from regard.model.encoder import Encoder
 from regard.system import System
 from regard.text.tokenizer import Tokenizer
 
-CHUNK = 2048  # texts encoded and sorted by length at a time
+CHUNK = 2048  # texts encoded and sorted by length at a time, or fewer
+CHARACTERS = 2**17  # where they have this many together: a pass can be taken up behind every chunk
 CAPTURE_TOKENS = 1024  # of a capture: it holds queries and keys of all layers, and two may be held at once
 NO_PAIRS = (
     "no two neighbouring lines that fit the model together, so there are no pairs of texts. If it has a paragraph a "
@@ -108,13 +109,14 @@ def remarks(corpus: Corpus, reading: Reading, *, texts: int, cut: int, tokens: i
 def _lines(_: Tokenizer, corpus: Corpus, tokens: int, skip: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
     """Every line with something in it is a text."""
     texts: list[tuple[str, ...]] = []
-    number = 0
+    number = characters = 0
     for number, line in enumerate(corpus.lines(), 1):
         if number > skip and line.strip():
             texts.append((line,))
-            if len(texts) == CHUNK:
+            characters += len(line)
+            if len(texts) == CHUNK or characters >= CHARACTERS:
                 yield number, texts
-                texts = []
+                texts, characters = [], 0
     yield number, texts
 
 
@@ -123,7 +125,7 @@ def _pairs(tokenizer: Tokenizer, corpus: Corpus, tokens: int, skip: int) -> Iter
     texts: list[tuple[str, ...]] = []
     lines: list[str] = []
     sizes: list[int] = []
-    number = 0
+    number = characters = 0
 
     def measure() -> None:
         fresh = lines[len(sizes) :]
@@ -132,6 +134,7 @@ def _pairs(tokenizer: Tokenizer, corpus: Corpus, tokens: int, skip: int) -> Iter
     for number, line in enumerate(corpus.lines(), 1):
         if number <= skip:
             continue
+        characters += len(line)
         if line.strip():
             lines.append(line)
         at_end = not line.strip()
@@ -143,9 +146,9 @@ def _pairs(tokenizer: Tokenizer, corpus: Corpus, tokens: int, skip: int) -> Iter
             if at_end:
                 texts += [parted(lines, sizes)] if len(lines) > 1 else []
                 lines, sizes = [], []
-        if len(texts) >= CHUNK:
+        if len(texts) >= CHUNK or (texts and characters >= CHARACTERS):
             yield number - len(lines), texts
-            texts = []
+            texts, characters = [], 0
     measure()
     found, used = pairs(lines, sizes, tokens - 3)
     rest = lines[used:]

@@ -54,9 +54,13 @@ class Tokenizer:
     def save(self, folder: str | Path) -> None:
         """Writes the same bytes that were loaded, and `tokenizer.json` where there was only a vocabulary."""
         folder = Path(folder)
-        files = {"tokenizer.json": self._whole.to_str(pretty=True).encode(), **self._files}
+        files = {"tokenizer.json": self.definition().encode(), **self._files}
         for name, content in files.items():
             disk.write_bytes(folder / name, content)
+
+    def definition(self) -> str:
+        """All that decides which tokens a text becomes, as `tokenizer.json`."""
+        return str(self._whole.to_str(pretty=True))
 
     @property
     def size(self) -> int:
