@@ -27,6 +27,7 @@ from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
 from regard.model.taps import Edit as TapEdit
 from regard.model.taps import Tap
+from regard.model.words import WordHead
 from regard.text.tokenizer import Tokenizer
 
 log = logging.getLogger("regard")
@@ -133,6 +134,10 @@ class System:
             self.tokenizer, self.model, self.outputs, text, pair,
             method=method, label=label, labels=self.card.labels, max_length=self.card.max_length,
         )  # fmt: skip
+
+    def fill(self, text: str, pair: str | None = None, *, top: int = 5) -> list[list[tuple[str, float]]]:
+        """The likeliest words of each [MASK], likeliest first, with their probabilities."""
+        return views.fill(self.tokenizer, self.model, text, pair, top=top, max_length=self.card.max_length)
 
     def answer(self, row: Any) -> Answer:
         """A row of `predict` in words."""
@@ -336,9 +341,9 @@ def build(
         card.pooling, config.width, dense=card.pooling == "first" and (origin.has_pooler or bool(card.task))
     )
     outputs = 1 if card.task == "regress" else len(card.labels)
-    model = Model(
-        bert(config, kernel=kernel), pooling, Head(config.width, outputs, config.dropout) if card.task else None
-    )
+    head = Head(config.width, outputs, config.dropout) if card.task else None
+    words = WordHead(config, apart=origin.words_apart) if origin.has_words and not card.task else None
+    model = Model(bert(config, kernel=kernel), pooling, head, words)
     fresh = origin.fill(model, without=() if old_head else ("head.",))
     if old_head and any(name.startswith("head.") for name in fresh):
         raise Problem(

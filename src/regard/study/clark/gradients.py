@@ -29,7 +29,6 @@ from regard.data.packing import pack
 from regard.lens.attribute.weights import Objective, Slopes, slopes
 from regard.lens.capture import spans
 from regard.lens.statistics import Moments, Values
-from regard.model.linear import ACTIVATIONS
 from regard.study.heads import classes
 from regard.system import System
 
@@ -46,8 +45,6 @@ LOSSES = {
     "checkpoint has no head at all; each text is read by itself",
 }
 
-_HEAD = "cls.predictions."
-
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -60,7 +57,7 @@ class Trial:
 
 def loss_of(system: System) -> str:
     """Which of `LOSSES` the model can be asked for."""
-    if f"{_HEAD}transform.dense.weight" in system.origin.tensors and system.tokenizer.number("[MASK]") is not None:
+    if system.model.words is not None and system.tokenizer.number("[MASK]") is not None:
         return "masked words"
     return "contrastive" if system.model.head is None else "own answer"
 
@@ -124,9 +121,13 @@ def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Ge
     truth = np.concatenate([e.ids[some] for e, some in zip(batch, places, strict=True)])
     at, share, true = (torch.from_numpy(x).to(system.device) for x in (rows, shares, truth))
 
+    words = system.model.words
+    assert words is not None
+
     def objective(tap: Any) -> Tensor:
         states = system.model.encoder(packed, tap=tap)[at]
-        return (F.cross_entropy(guesses(system, states), true, reduction="none") * share).sum()
+        logits = words(states, system.model.encoder.embeddings.word.detach())
+        return (F.cross_entropy(logits, true, reduction="none") * share).sum()
 
     return Trial(packed, objective, tuple(range(len(batch))))
 
@@ -170,19 +171,6 @@ def halves(pair: Encoding, separator: int) -> tuple[Encoding, Encoding]:
     first, second = pair.ids[:end], np.concatenate([pair.ids[:1], pair.ids[end:]])
     one, other = (Encoding(ids, np.zeros_like(ids)) for ids in (first, second))
     return one, other
-
-
-def guesses(system: System, states: Tensor) -> Tensor:
-    """Logits over the vocabulary: E norm(activation(W h + b)) + c, with the table of word vectors E."""
-    tensors, config = system.origin.tensors, system.model.encoder.config
-    weight, bias, scale, shift = (
-        tensors[f"{_HEAD}transform.{name}"].to(states)
-        for name in ("dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")
-    )
-    inner = ACTIVATIONS[config.activation](F.linear(states, weight, bias))
-    inner = F.layer_norm(inner, (config.width,), scale, shift, config.norm_epsilon)
-    table = tensors.get(f"{_HEAD}decoder.weight", system.model.encoder.embeddings.word.detach())
-    return F.linear(inner, table.to(states), tensors[f"{_HEAD}bias"].to(states))
 
 
 def plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
