@@ -1,6 +1,7 @@
 """A study of relations from files to rows: which heads are chosen on which half, and what is left out and said."""
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from regard.data.sources import read as read_rows
 from regard.data.splits import split
@@ -114,6 +116,37 @@ def test_chance_stands_beside_the_best(system, corpus):
     again = relations.study(system, corpus, random_weights=False)
     assert again.best()[0] == best[0] | {"random weights": None}
     assert relations.study(system, corpus, random_weights=False, seed=1).best()[0] != again.best()[0]
+
+
+def test_a_relation_of_few_sentences_has_no_interval(system, bank):
+    """However many words it has: here it is in two sentences, one of each half."""
+    whole = read_treebank(bank).first(40)
+    halves = split(40, (0.5, 0.5), seed=0, groups=[" ".join(s.forms) for s in whole.sentences])
+    sentences = list(whole.sentences)
+    for i in (next(i for i in half if "near:on" in sentences[i].relations) for half in halves):
+        renamed = tuple(name.replace("near:on", "rare") for name in sentences[i].relations)
+        sentences[i] = dataclasses.replace(sentences[i], relations=renamed)
+    corpus = relations.read(system, dataclasses.replace(whole, sentences=tuple(sentences)))
+    found = relations.study(system, corpus, random_weights=False)
+    bounds = ("low", "high", "offset_low", "offset_high", "gain_low", "gain_high")
+    for row in found.rows:
+        assert all((row[name] is None) == (row["relation"] == "rare") for name in bounds)
+    row = next(row for row in found.best() if row["relation"] == "rare")
+    many = dataclasses.replace(found, rows=[row | {"n": 20, "accuracy": 1.0, "gain": 1.0}])
+    console = Console(width=200, force_terminal=True, color_system="standard", file=io.StringIO())
+    console.print(tables.relations(many))
+    said = " ".join(console.file.getvalue().split())
+    assert " 100.0 " in said and "too few texts for an interval" in said  # neither in bold nor with bounds
+
+
+def test_probes_scored_on_few_sentences_have_no_interval(system, bank):
+    corpus = relations.read(system, read_treebank(bank).first(9))
+    rows = probes.study(system, corpus, seeds=1, random_weights=False)
+    assert all(row["low"] is None and row["high"] is None for row in rows)
+    console = Console(width=200, file=io.StringIO())
+    console.print(tables.probes(rows))
+    lines = console.file.getvalue().splitlines()
+    assert not any("[" in line for line in lines) and "too few texts for an interval" in lines[-1]
 
 
 def test_a_treebank_too_small(system, bank):

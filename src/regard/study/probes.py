@@ -13,7 +13,7 @@ from regard.data.splits import split
 from regard.errors import Problem
 from regard.lens.probe import PROBES, TASKS, Example, Trial, example, fit
 from regard.measure.metrics import Array
-from regard.measure.selection import shares
+from regard.measure.selection import known, shares
 from regard.model.encoder import Encoder
 from regard.study.relations import CHANCES, MODEL, Advance, Corpus, untrained
 from regard.study.texts import captures
@@ -165,8 +165,8 @@ def _scored(hits: Array, counts: Array, seed: int) -> dict[str, Any]:
     return {
         "n": int(counts.sum()),
         "uas": float(found.value[0]),
-        "low": float(found.low[0]),
-        "high": float(found.high[0]),
+        "low": known(found.low[0]),
+        "high": known(found.high[0]),
     }
 
 

@@ -19,7 +19,7 @@ from regard.data.treebank import Sentence, Treebank
 from regard.errors import Problem
 from regard.lens.relations import DIRECTIONS, GOLDS, Dependencies, Parsers, Tally
 from regard.measure.metrics import Array
-from regard.measure.selection import best, shares
+from regard.measure.selection import best, known, shares
 from regard.model.encoder import Encoder, bert
 from regard.study.store import Results
 from regard.study.texts import captures
@@ -194,15 +194,15 @@ def _rows(
                 "choice_accuracy": float(choice[:, candidate].sum() / items.sum()),
                 "n": int(counts.sum()),
                 "accuracy": float(found.value[place]),
-                "low": float(found.low[place]),
-                "high": float(found.high[place]),
+                "low": known(found.low[place]),
+                "high": known(found.high[place]),
                 "offset": int(offsets[offset - heads]),
                 "offset_accuracy": float(found.value[-1]),
-                "offset_low": float(found.low[-1]),
-                "offset_high": float(found.high[-1]),
+                "offset_low": known(found.low[-1]),
+                "offset_high": known(found.high[-1]),
                 "gain": float(found.gain[place]),
-                "gain_low": float(found.gain_low[place]),
-                "gain_high": float(found.gain_high[place]),
+                "gain_low": known(found.gain_low[place]),
+                "gain_high": known(found.gain_high[place]),
             }
         )
     return rows
