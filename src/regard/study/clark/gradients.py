@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regard.batch import Encoding, Packed
@@ -74,6 +75,8 @@ def study(
     chosen = table[:, [names.index(name) for name in COLUMNS]]
     members = torch.from_numpy(np.column_stack([chosen, 1 - chosen.max(1)])).to(system.device)
     by_head, by_layer = Moments(), Moments()
+    if loss == "masked words":
+        encodings = [e for e in encodings if len(hidable(system, e))]  # two lines of U+200B leave special tokens alone
     for start in range(0, len(encodings), BATCH):
         batch = encodings[start : start + BATCH]
         if loss == "contrastive" and len(batch) < 2:
@@ -110,10 +113,10 @@ def measured(trial: Trial, members: Tensor, *, layers: int) -> Values:
 
 def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
     """The loss of the masked-word task, mean over the hidden tokens of each text."""
-    mask, *special = (system.tokenizer.number(token) or 0 for token in ("[MASK]", "[CLS]", "[SEP]"))
+    mask = system.tokenizer.number("[MASK]") or 0
     hidden, places = [], []
     for e in batch:
-        open_ = np.flatnonzero(~np.isin(e.ids, special))
+        open_ = hidable(system, e)
         places.append(random.choice(open_, max(1, round(HIDDEN * len(open_))), replace=False))
         ids = e.ids.copy()
         ids[places[-1]] = mask
@@ -129,6 +132,12 @@ def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Ge
         return (F.cross_entropy(guesses(system, states), true, reduction="none") * share).sum()
 
     return Trial(packed, objective, tuple(range(len(batch))))
+
+
+def hidable(system: System, encoding: Encoding) -> NDArray[np.intp]:
+    """Places of the tokens of a text that can be hidden: all but [CLS] and [SEP]."""
+    special = [system.tokenizer.number(token) or 0 for token in ("[CLS]", "[SEP]")]
+    return np.flatnonzero(~np.isin(encoding.ids, special))
 
 
 def own_answer(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
