@@ -165,6 +165,19 @@ def test_a_treebank_too_small(system, bank):
         probes.study(system, dataclasses.replace(corpus, golds=tuple(marks)))
 
 
+def test_sentences_whose_words_become_no_tokens_are_left_out(system, bank):
+    """Control characters are nothing to the tokenizer; a word alone has no other to depend on."""
+    whole = read_treebank(bank).first(3)
+    bare = dataclasses.replace(whole.sentences[0], forms=("\x01",) * len(whole.sentences[0].forms))
+    lone = dataclasses.replace(bare, forms=("a", *bare.forms[1:]))
+    corpus = relations.read(system, dataclasses.replace(whole, sentences=(*whole.sentences[:2], bare, lone)))
+    assert corpus.sentences == whole.sentences[:2]
+    assert "2 sentences have fewer than two words that become tokens, and are left out." in corpus.said
+    for sentences in ((bare,) * 4, (*whole.sentences[:1], bare, lone)):
+        with pytest.raises(Problem, match="fewer than two sentences that the model can read"):
+            relations.read(system, dataclasses.replace(whole, sentences=sentences))
+
+
 def test_probes_of_a_treebank(system, corpus):
     seen = []
     rows = probes.study(system, corpus, seeds=2, advance=seen.append)

@@ -15,7 +15,7 @@ from regard.lens.probe import PROBES, TASKS, Example, Trial, example, fit
 from regard.measure.metrics import Array
 from regard.measure.selection import known, shares
 from regard.model.encoder import Encoder
-from regard.study.relations import CHANCES, MODEL, Advance, Corpus, untrained
+from regard.study.relations import CHANCES, MODEL, Advance, Corpus, seen, untrained
 from regard.study.texts import captures
 from regard.system import System
 
@@ -80,11 +80,7 @@ def steps(corpus: Corpus, *, seeds: int) -> int:
 
 def whole(corpus: Corpus) -> Corpus:
     """The sentences all of whose words have tokens; for a probe a word that is not there cannot be a head."""
-    kept = [
-        place
-        for place, e in enumerate(corpus.encodings)
-        if e.words is not None and len(np.unique(e.words[e.words >= 0])) == len(corpus.golds[place].heads)
-    ]
+    kept = [place for place, e in enumerate(corpus.encodings) if seen(e) == len(corpus.golds[place].heads)]
     return replace(
         corpus,
         sentences=tuple(corpus.sentences[i] for i in kept),

@@ -108,7 +108,7 @@ def study(
 
 
 def read(system: System, treebank: Treebank) -> Corpus:
-    """The treebank as the model reads it; sentences that do not fit, or have no two words, are left out."""
+    """The treebank as the model reads it; sentences that do not fit, or have no two words with tokens, are left out."""
     encodings = system.tokenizer.encode_words([s.forms for s in treebank.sentences], max_length=system.card.max_length)
     said = list(treebank.said)
     if bad := treebank.skipped:
@@ -116,14 +116,16 @@ def read(system: System, treebank: Treebank) -> Corpus:
     long = sum(e.dropped > 0 for e in encodings)
     if long:
         said.append(f"{long} sentences are longer than {system.card.max_length} tokens, and are left out.")
-    kept = [i for i, e in enumerate(encodings) if not e.dropped and len(treebank.sentences[i].forms) > 1]
+    kept = [i for i, e in enumerate(encodings) if not e.dropped and seen(e) > 1]
     if len(kept) < 2:
         raise Problem(
             f"{treebank.origin} has fewer than two sentences that the model can read. Name a larger treebank."
         )
-    single = len(encodings) - long - len(kept)
+    single = sum(not e.dropped and len(treebank.sentences[i].forms) == 1 for i, e in enumerate(encodings))
     if single:
         said.append(f"{single} sentences are one word, and are left out.")
+    if bare := len(encodings) - long - single - len(kept):
+        said.append(f"{bare} sentences have fewer than two words that become tokens, and are left out.")
     sentences = tuple(treebank.sentences[i] for i in kept)
     counted = [r for s in sentences for r, h, p in zip(s.relations, s.heads, marks(s), strict=True) if h >= 0 and not p]
     if not counted:
@@ -138,6 +140,12 @@ def read(system: System, treebank: Treebank) -> Corpus:
         Encoding(e.ids, e.segments, place, words=e.words) for place, e in enumerate(encodings[i] for i in kept)
     )
     return Corpus(sentences, tokens, golds, tuple(names), said)
+
+
+def seen(encoding: Encoding) -> int:
+    """How many words of a sentence have a token."""
+    assert encoding.words is not None
+    return len(np.unique(encoding.words[encoding.words >= 0]))
 
 
 def marks(sentence: Sentence) -> list[bool]:
