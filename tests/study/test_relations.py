@@ -154,8 +154,9 @@ def test_a_treebank_too_small(system, bank):
         relations.read(system, read_treebank(bank).first(1))
     whole = read_treebank(bank)
     equal = relations.read(system, dataclasses.replace(whole, sentences=whole.sentences[:1] * 2))
-    with pytest.raises(Problem, match="too few"):
-        relations.study(system, equal)
+    for study in (relations.study, probes.study):
+        with pytest.raises(Problem, match=r"too few different .*, 1: .* Name a treebank with more sentences"):
+            study(system, equal)
     words = tuple(dataclasses.replace(s, relations=("punct",) * len(s.relations)) for s in whole.sentences[:4])
     with pytest.raises(Problem, match="no word with a head"):
         relations.read(system, dataclasses.replace(whole, sentences=words))
@@ -235,6 +236,15 @@ def test_what_cannot_be_done_is_said_at_once(words, said, tiny, bank):
     done = regard(tiny, *(word.format(tiny=tiny, bank=bank) for word in words))
     assert (done.returncode, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.split())
+
+
+def test_too_few_sentences_for_probes_are_said_before_heads_are_read(tiny, tmp_path):
+    path = tmp_path / "few.conllu"
+    first = "1\ta\t_\tX\t_\t_\t0\troot\t_\t_\n2\tb\t_\tX\t_\t_\t1\tfar\t_\t_\n"
+    path.write_text(f"{first}\n{first}3\t\x01\t_\tX\t_\t_\t1\tfar\t_\t_\n\n")  # one has a word without tokens
+    done = regard(tiny, path, "--probe", "--out", tmp_path / "heads.parquet")
+    assert done.returncode == 2 and "Name a treebank with more sentences" in " ".join(done.stderr.split())
+    assert not (tmp_path / "heads.parquet").exists()
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from regard.system import System
 MODEL = "model"  # the source of a row that is no chance
 ALL = "all"  # every relation together
 PUNCTUATION = ("punct", "PUNCT")  # as relation, as part of speech
+HALVES = (0.5, 0.5)  # shares of the sentences that choose, and that score
 CHANCES = (*GOLDS[1:], "random weights")
 
 Advance = Callable[[int], None]
@@ -77,9 +78,8 @@ def study(
     Half of the sentences, equal ones together, choose the best head and the best of the offsets -`reach` to `reach`;
     the other half scores them, with intervals over its sentences.
     """
-    texts = [" ".join(s.forms) for s in corpus.sentences]
-    first, _ = split(len(texts), (0.5, 0.5), seed=seed, groups=texts)
-    half = np.isin(np.arange(len(texts)), first)
+    first, _ = parted(corpus, HALVES, seed=seed)
+    half = np.isin(np.arange(len(corpus.sentences)), first)
     encoder = system.model.encoder
     parsers, lost = _parsers(encoder, corpus, reach=reach, seed=seed, advance=advance)
     shape = (encoder.config.layers, encoder.config.heads)
@@ -140,6 +140,18 @@ def read(system: System, treebank: Treebank) -> Corpus:
         Encoding(e.ids, e.segments, place, words=e.words) for place, e in enumerate(encodings[i] for i in kept)
     )
     return Corpus(sentences, tokens, golds, tuple(names), said)
+
+
+def parted(corpus: Corpus, shares: tuple[float, float], *, seed: int) -> list[Array]:
+    """Numbers of the sentences that choose or learn, and of those that score; equal sentences stay together."""
+    texts = [" ".join(s.forms) for s in corpus.sentences]
+    try:
+        return list(split(len(texts), shares, seed=seed, groups=texts))
+    except Problem:
+        raise Problem(
+            f"The treebank has too few different sentences that the model can read whole, {len(set(texts))}: some are "
+            "to choose or learn, others to score. Name a treebank with more sentences, or read more of this one."
+        ) from None
 
 
 def seen(encoding: Encoding) -> int:

@@ -202,6 +202,17 @@ def test_a_corpus_without_pairs_names_the_cure(system, tmp_path):
         experiments.study(system, Corpus(path), None, experiments.Plan(length=10), names=NAMES)
 
 
+def test_a_treebank_too_small_is_said_before_the_corpus_is_read(system, corpus_file, treebank_file, monkeypatch):
+    bank = read(treebank_file)
+    monkeypatch.setattr(experiments, "chunks", None)  # by which the corpus is read
+    equal = dataclasses.replace(bank, sentences=bank.sentences[:1] * 4)
+    lost = dataclasses.replace(bank.sentences[0], forms=(*bank.sentences[0].forms[:-1], "\x01"))
+    halves = dataclasses.replace(bank, sentences=(bank.sentences[0], lost))  # for probes one is not whole
+    for few in (equal, halves):
+        with pytest.raises(Problem, match="Name a treebank with more sentences"):
+            experiments.study(system, Corpus(corpus_file), few, PLAN, names=NAMES)
+
+
 def test_the_command_writes_a_page_and_prints_the_findings(tiny, corpus_file, treebank_file, tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 

@@ -95,8 +95,12 @@ def study(
     config = system.model.encoder.config
     shape = {"layers": config.layers, "heads": config.heads, "head_width": config.head_width}
     reading = heads.Plan(length=plan.length, pairs=True, segments=plan.segments, texts=plan.texts, reach=1, norms=True)
-    setup, sample, asked = _segments(system, corpus, reading, plan)
     trees = None if bank is None else relations.read(system, bank)
+    if trees is not None:  # too few sentences are better said before the corpus is read
+        relations.parted(trees, relations.HALVES, seed=plan.seed)
+        if plan.probe:
+            probes.parts(probes.whole(trees), seed=plan.seed)
+    setup, sample, asked = _segments(system, corpus, reading, plan)
     kept = _Kept(state, _mark(system, corpus, reading, bank, plan))
     work = _Work(advance, {"heads": 1, "gradients": 1, "clusters": 1, "relations": 3, "probes": 6 * plan.probe})
 
