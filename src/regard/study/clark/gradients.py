@@ -15,6 +15,8 @@ Losses are added over texts and not averaged, so that a text's gradients do not 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +66,17 @@ def loss_of(system: System) -> str:
     if f"{_HEAD}transform.dense.weight" in system.origin.tensors and system.tokenizer.number("[MASK]") is not None:
         return "masked words"
     return "contrastive" if system.model.head is None else "own answer"
+
+
+def signature(system: System) -> str:
+    """What the loss is made of besides the encoder: which it is, and the weights of pooling and heads."""
+    digest = hashlib.blake2b(digest_size=16)
+    tensors = {n: t for n, t in system.model.state_dict().items() if not n.startswith("encoder.")}
+    tensors |= {n: t for n, t in system.origin.tensors.items() if n.startswith(_HEAD)}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return json.dumps([loss_of(system), system.card.task, type(system.model.pooling).__name__, digest.hexdigest()])
 
 
 def study(
