@@ -46,6 +46,8 @@ def relations(
     bank = read(treebank, subtypes=subtypes).first(sentences)
     system = load(model, precision="float32")
     corpus = heads.read(system, bank)
+    if probe:
+        probes.parts(probes.whole(corpus), seed=seed)  # too few sentences are better said before the work
     runs = 1 + random_weights
     with Screen(quiet=as_json) as screen:
         advance = screen.counter("reading heads", len(corpus.sentences) * runs)

@@ -1,5 +1,7 @@
 """Gradients by attention weights, against automatic differentiation through the explicit path, for every loss."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,12 @@ def test_a_study_averages_over_texts_and_heads(system, batch):
         else:
             assert row["mean"] == pytest.approx(np.mean(own), rel=1e-6) and row["low"] <= row["mean"] <= row["high"]
     assert gradients.study(system, batch[:1], seed=0)["texts"] == 0  # a pair among none tells nothing
+
+
+def test_a_text_of_special_tokens_alone_hides_nothing_and_is_left_out(system, batch):
+    made = with_masked_words(system)
+    bare = made.tokenizer.encode(["\u200b"], ["\u200b"], max_length=16)[0]
+    assert bare.ids.tolist() == [2, 3, 3]
+    assert gradients.study(made, [bare], seed=0)["texts"] == 0
+    with_it, without = (gradients.study(made, some, seed=0) for some in ([bare, *batch], batch))
+    assert without["texts"] == 3 and json.dumps(with_it) == json.dumps(without)  # nan is not equal to itself

@@ -15,6 +15,8 @@ Losses are added over texts and not averaged, so that a text's gradients do not 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regard.batch import Encoding, Packed
@@ -62,6 +65,16 @@ def loss_of(system: System) -> str:
     return "contrastive" if system.model.head is None else "own answer"
 
 
+def signature(system: System) -> str:
+    """What the loss is made of besides the encoder: which it is, and the weights of pooling and heads."""
+    digest = hashlib.blake2b(digest_size=16)
+    tensors = {n: t for n, t in system.model.state_dict().items() if not n.startswith("encoder.")}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return json.dumps([loss_of(system), system.card.task, type(system.model.pooling).__name__, digest.hexdigest()])
+
+
 def study(
     system: System, encodings: Sequence[Encoding], *, seed: int, advance: Callable[[int], None] = lambda texts: None
 ) -> dict[str, Any]:
@@ -71,6 +84,8 @@ def study(
     chosen = table[:, [names.index(name) for name in COLUMNS]]
     members = torch.from_numpy(np.column_stack([chosen, 1 - chosen.max(1)])).to(system.device)
     by_head, by_layer = Moments(), Moments()
+    if loss == "masked words":
+        encodings = [e for e in encodings if len(hidable(system, e))]  # two lines of U+200B leave special tokens alone
     for start in range(0, len(encodings), BATCH):
         batch = encodings[start : start + BATCH]
         if loss == "contrastive" and len(batch) < 2:
@@ -107,10 +122,10 @@ def measured(trial: Trial, members: Tensor, *, layers: int) -> Values:
 
 def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
     """The loss of the masked-word task, mean over the hidden tokens of each text."""
-    mask, *special = (system.tokenizer.number(token) or 0 for token in ("[MASK]", "[CLS]", "[SEP]"))
+    mask = system.tokenizer.number("[MASK]") or 0
     hidden, places = [], []
     for e in batch:
-        open_ = np.flatnonzero(~np.isin(e.ids, special))
+        open_ = hidable(system, e)
         places.append(random.choice(open_, max(1, round(HIDDEN * len(open_))), replace=False))
         ids = e.ids.copy()
         ids[places[-1]] = mask
@@ -130,6 +145,12 @@ def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Ge
         return (F.cross_entropy(logits, true, reduction="none") * share).sum()
 
     return Trial(packed, objective, tuple(range(len(batch))))
+
+
+def hidable(system: System, encoding: Encoding) -> NDArray[np.intp]:
+    """Places of the tokens of a text that can be hidden: all but [CLS] and [SEP]."""
+    special = [system.tokenizer.number(token) or 0 for token in ("[CLS]", "[SEP]")]
+    return np.flatnonzero(~np.isin(encoding.ids, special))
 
 
 def own_answer(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
