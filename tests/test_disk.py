@@ -81,6 +81,12 @@ def test_a_folder_that_cannot_be_is_a_problem(tmp_path: Path):
     assert not list((tmp_path / "a" / "b").iterdir())
 
 
+def test_a_place_that_is_a_folder_is_a_problem(tmp_path: Path):
+    with pytest.raises(Problem, match="is a folder"):
+        disk.make_place(tmp_path)
+    assert disk.make_place(str(tmp_path / "a" / "b.csv")) == tmp_path / "a" / "b.csv" and (tmp_path / "a").is_dir()
+
+
 def test_json_has_no_nan():
     value = {"a": [float("nan"), 1.5, (float("inf"), "NaN")], "b": {"c": -float("inf")}, "d": "中"}
     assert json.loads(disk.to_json(value)) == {"a": [None, 1.5, [None, "NaN"]], "b": {"c": None}, "d": "中"}

@@ -69,6 +69,15 @@ def make_folder(path: str | Path) -> None:
         raise Problem(f"{path} cannot be written to: {error.strerror}. Name another folder.") from None
 
 
+def make_place(path: str | Path) -> Path:
+    """Makes the folder of a file that is to be written; raises `Problem` where that, or the file, cannot be."""
+    path = Path(path)
+    make_folder(path.parent)
+    if path.is_dir():
+        raise Problem(f"{path} is a folder. Name a file, one in it for example.")
+    return path
+
+
 def to_json(value: Any) -> str:
     """One line of JSON, which has no NaN, no infinity and no dates: null stands for a number that is none.
 

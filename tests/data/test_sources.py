@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regard.data.sources import Table, locate, read, write
+from regard.data.sources import Table, locate, read, ready, write
 from regard.errors import Problem
 
 REAL = [
@@ -345,3 +345,5 @@ def test_a_place_that_cannot_be_written_is_a_problem(tmp_path):
         write([{"text": "a"}], tmp_path / "a.csv")
     with pytest.raises(Problem, match="Known endings"):
         write([{"text": "a"}], tmp_path / "a.xlsx")
+    with pytest.raises(Problem, match="is a folder"):
+        ready(tmp_path / "a.csv")

@@ -98,8 +98,7 @@ def ready(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if _kind(path) == "parquet":
         arrow()
-    disk.make_folder(path.parent)
-    return path
+    return disk.make_place(path)
 
 
 def known_kind(path: Path) -> str:

@@ -58,8 +58,7 @@ def measure(
     if texts < 1:
         raise Problem("At least one text is needed. Let --texts be 1 or more.")
     path = locate(data)
-    target = Path(out) if out else find_folder(model) / MEASURED
-    disk.make_folder(target.parent)  # now, before any work is done
+    target = disk.make_place(out or find_folder(model) / MEASURED)  # now, before any work is done
     system = load(model, precision="float32")
     rows = examples(system, read(path, format=format, encoding=encoding), columns or {}, labelled=False)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(rows.texts))[:texts]).tolist()
