@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from regard import disk, hub, views
 from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
-from regard.errors import Problem
+from regard.errors import Problem, nearest
 from regard.lens.attribute.explanation import Explanation
 from regard.lens.bind import bound, record
 from regard.lens.edit import Edit, Patch, Recording, tokens_named
@@ -33,6 +33,7 @@ log = logging.getLogger("regard")
 Array = NDArray[np.float32]
 BATCH_TOKENS = 4096  # beyond this the activations outgrow a processor's cache, below it calls cost more than work
 MEASURED = "faithful.json"  # what `regard faithful` writes beside a model
+PRECISIONS = ("auto", "float32", "bfloat16")
 CHUNK = 8192  # texts tokenised and sorted by length at a time, so that memory does not grow with the corpus
 
 
@@ -279,6 +280,10 @@ def load(
     `precision` is float32, bfloat16, or auto: float32 on a CPU, where it is exact and not much slower, and bfloat16 on
     a GPU.
     """
+    if precision not in PRECISIONS:
+        raise Problem(
+            f"There is no precision '{precision}'. {nearest(precision, PRECISIONS)}Known: {', '.join(PRECISIONS)}."
+        )
     folder, origin, tokenizer = open_folder(name, revision=revision)
     card = read_card(folder, origin)
     model = build(origin, card, kernel=kernel)

@@ -239,6 +239,7 @@ BAD = {
     "no edits file": (["edit", "{trained}", "{reviews}", "--edits", "nowhere.json"], "nowhere.json"),
     "no ranking": (["edit", "{trained}", "{reviews}", "--drop", "0.0", "--out", "x.parquet"], "--out is for --rank"),
     "a ranking kept": (["edit", "{trained}", "{reviews}", "--rank", "--save", "x.json"], "--rank makes none"),
+    "no precision": (["eval", "{trained}", "{reviews}", "--precision", "float16"], "no precision 'float16'"),
     "no recipe": (["train", "nowhere.toml"], "nowhere.toml"),
 }
 

@@ -147,3 +147,8 @@ def test_the_commands_as_a_user_types_them(model, reviews):
     table = json.loads(said.stdout)
     assert table["label"] == "positive" and len(table["scores"]) == len(table["tokens"]) == 7
     assert table["guard"].startswith("Measured on 5 texts of reviews.csv (deletion: pad)")
+
+
+def test_a_seed_below_0_is_refused_before_the_work(reviews):
+    done = regarded("faithful", "no/such-model", reviews, "--seed", "-1")
+    assert done.returncode == 2 and "--seed" in done.stderr and "unexpected" not in done.stderr, done.stderr

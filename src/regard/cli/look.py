@@ -99,7 +99,7 @@ def faithful(
     format: Format = "auto",  # noqa: A002 - the option's name
     encoding: FileEncoding = "utf-8",
     out: Annotated[str, typer.Option(help="Where the table goes; by default faithful.json beside the model.")] = "",
-    seed: Annotated[int, typer.Option(help="Which texts, and which random rankings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which texts, and which random rankings.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure whether methods of attribution find the tokens that answers depend on."""
