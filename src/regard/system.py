@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from regard.errors import Problem, nearest
 from regard.lens.attribute.explanation import Explanation
 from regard.lens.bind import bound, record
 from regard.lens.edit import Edit, Patch, Recording, tokens_named
+from regard.lens.guards import verdicts
 from regard.lens.look import Look
 from regard.model import checkpoint as checkpoints
 from regard.model.encoder import bert, lower_precision
@@ -292,17 +294,24 @@ def load(
     if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
         lower_precision(model.encoder)
     system = System(tokenizer, model, origin, card)
-    system.faithful = _measured(folder / MEASURED)
+    with suppress(Problem):  # figures that nobody can read are no reason not to load
+        system.faithful = measured(folder)
     return system
 
 
-def _measured(path: Path) -> dict[str, Any] | None:
-    """What `regard faithful` has written beside a model; None where it has not, or where nobody can read it."""
+def measured(place: str | Path) -> dict[str, Any] | None:
+    """What `regard faithful` wrote to a model's folder or a file, or None; raises `Problem` for anything else."""
+    path = Path(place)
+    path = path / MEASURED if path.is_dir() else path
+    if not path.exists():
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if verdicts(found) and {"deletion", "texts", "data"} <= found.keys():
+            return found  # type: ignore[no-any-return]
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        pass
+    raise Problem(f"{path} cannot be read. Delete it, or measure again with regard faithful.")
 
 
 def open_folder(name: str | Path, *, revision: str = "main") -> tuple[Path, checkpoints.Checkpoint, Tokenizer]:

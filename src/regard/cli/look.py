@@ -73,11 +73,12 @@ def explain(
 
     from regard.lens.attribute.explanation import picture
     from regard.lens.attribute.methods import described
-    from regard.study.faithful import guard, measured
-    from regard.system import find_folder, load
+    from regard.study.faithful import guard
+    from regard.system import load
 
-    found = load(model, precision="float32").explain(text, pair or None, method=method, label=label or None)
-    line = guard(measured(find_folder(model)), method)
+    system = load(model, precision="float32")
+    found = system.explain(text, pair or None, method=method, label=label or None)
+    line = guard(system.faithful, method)
     if as_json:
         print_json(found.table() | {"guard": line})
         return
