@@ -6,6 +6,8 @@ import json
 import math
 import os
 from collections.abc import Callable
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -67,8 +69,20 @@ def make_folder(path: str | Path) -> None:
         raise Problem(f"{path} cannot be written to: {error.strerror}. Name another folder.") from None
 
 
+def make_place(path: str | Path) -> Path:
+    """Makes the folder of a file that is to be written; raises `Problem` where that, or the file, cannot be."""
+    path = Path(path)
+    make_folder(path.parent)
+    if path.is_dir():
+        raise Problem(f"{path} is a folder. Name a file, one in it for example.")
+    return path
+
+
 def to_json(value: Any) -> str:
-    """One line of JSON; a number that is none, such as an undefined score, is null, for JSON has no NaN."""
+    """One line of JSON, which has no NaN, no infinity and no dates: null stands for a number that is none.
+
+    Decimals become numbers, and dates and times words as in ISO 8601.
+    """
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
@@ -77,4 +91,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):  # the exponent of what is no number is a letter
+        value = int(value) if value.as_tuple().exponent == 0 else float(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

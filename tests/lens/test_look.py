@@ -101,6 +101,7 @@ def test_a_place_is_found_by_its_name_or_number(pair, word, place):
         ("goood", "Did you mean 'good'"),
         ("abc", r"several: a ##b ##c.*4 to 6.*--words"),
         ("99", "positions 0 to 10"),
+        ("--1", "No token is '--1'"),
         ("zebra", r"tokens are: \[CLS\] a good"),
     ],
 )
