@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -18,18 +20,46 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Replaces a file by what `write` puts into the open one; raises `Problem` where the disk refuses it."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
+    with refusing(path):
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)  # what is half written would hold the space that is missing
+            raise
+
+
+@contextlib.contextmanager
+def folder_whole(path: str | Path) -> Iterator[Path]:
+    """A folder to be filled that takes the place of `path` in the end; raises `Problem` where the disk refuses it."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with refusing(path):
+        shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
+        make_folder(partial)
+        try:
+            yield partial
+            if path.exists():
+                shutil.rmtree(path)
+            partial.rename(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turns what the system says of a full or forbidden disk into a `Problem` about `path`."""
     try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        yield
     except BaseException as error:
-        partial.unlink(missing_ok=True)  # what is half written would hold the space that is missing
         if refusal := _refusal(error):
             raise Problem(
                 f"{path} cannot be written: {refusal.strerror}. Free some space or check the folder's permissions, and "
-                "call again; the file that was there before is unharmed."
+                "call again; what was there before is unharmed."
             ) from error
         raise
 
