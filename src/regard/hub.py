@@ -55,17 +55,21 @@ class _Repository:
     kind: str  # model or dataset, as the hub says it
 
 
-def model_folder(name: str | Path, *, revision: str = "main", offline: bool | None = None) -> Path:
+def model_folder(
+    name: str | Path, *, revision: str = "main", offline: bool | None = None, weights: bool = True
+) -> Path:
     """The folder of a model: a local one as it is, one from the hub with only the files that Regard reads.
 
-    `offline=True` keeps to the cache; otherwise the environment's HF_HUB_OFFLINE decides.
+    `offline=True` keeps to the cache; otherwise the environment's HF_HUB_OFFLINE decides. Without `weights` the hub is
+    asked for settings and tokenizer alone.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if _looks_local(str(name)):
         raise _no_folder(folder)
-    return _fetch(_Repository(str(name), revision, "model"), _model_files, offline=bool(offline))[0]
+    choose = _model_files if weights else _small_files
+    return _fetch(_Repository(str(name), revision, "model"), choose, offline=bool(offline))[0]
 
 
 def data_files(name: str, *, revision: str = "main") -> dict[str, list[Path]]:
@@ -129,6 +133,12 @@ def _cached_listing(repository: _Repository) -> list[str] | None:
         return None
     except errors.CachedRepoTreeNotFoundError:  # another tool filled the cache, file by file
         return [file.relative_to(folder).as_posix() for file in Path(folder).rglob("*") if file.is_file()]
+
+
+def _small_files(names: Sequence[str], holder: str) -> list[str]:
+    if found := [file for file in SMALL_FILES if file in names]:
+        return found
+    raise Problem(f"{holder} has no tokenizer; it holds {_some(names)}. Name a BERT model.")
 
 
 def _model_files(names: Sequence[str], holder: str) -> list[str]:

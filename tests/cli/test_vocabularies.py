@@ -1,0 +1,118 @@
+"""The verbs of vocabularies as a user types them."""
+
+import gzip
+import json
+import lzma
+import os
+import subprocess
+import sys
+
+import pytest
+
+from regard.text.tokenizer import Tokenizer
+
+ENGLISH = ["The lower the slower; the slowest is lowest.", "Newer and newest doctors work in a hospital."]
+CHINESE = ["他是一名医生，在医院工作。", "我爱北京天安门。"]
+
+
+def regard(*words: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "regard", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A packed English file and a plain Chinese one."""
+    folder = tmp_path_factory.mktemp("texts")
+    with lzma.open(folder / "en.txt.xz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(f"{line} {n}\n" for n in range(300) for line in ENGLISH))
+    (folder / "zh.txt").write_text("\n".join(CHINESE * 300), encoding="utf-8")
+    return folder / "en.txt.xz", folder / "zh.txt"
+
+
+@pytest.fixture(scope="module")
+def learnt(files, tmp_path_factory):
+    """A vocabulary, and what was said of it."""
+    out = tmp_path_factory.mktemp("vocab") / "vocab"
+    done = regard("vocab", "train", *files, "--size", 300, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)
+
+
+def test_a_vocabulary_is_learnt_and_measured_on_texts_held_out(learnt):
+    out, said = learnt
+    assert {path.name for path in out.iterdir()} == {"vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+    assert said["size"] == Tokenizer.load(out).size == len((out / "vocab.txt").read_text("utf-8").splitlines())
+    assert said["texts"] == 1200 - 12  # every hundredth is held out
+    assert [(row["language"], row["texts"]) for row in said["languages"]] == [("en", 6), ("zh", 6)]
+    assert all(row["word_coverage"] > 0.9 for row in said["languages"])
+    assert said["languages"][1]["tokens_per_word"] > 1.2  # a Chinese word is more than a character
+
+
+def test_the_same_again_is_refused_over_what_is_there_and_equal_beside_it(learnt, files, tmp_path):
+    out, _ = learnt
+    done = regard("vocab", "train", *files, "--size", 300, "--out", out)
+    assert done.returncode == 2 and "holds a vocabulary already" in " ".join(done.stderr.split())
+    done = regard("vocab", "train", *files, "--size", 300, "--out", tmp_path / "again")
+    assert done.returncode == 0 and "ids are in" in done.stdout
+    for path in out.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_a_corpus_folder_says_the_languages(tmp_path):
+    for shard, (name, texts) in enumerate((("en", ENGLISH), ("zh", CHINESE), ("", CHINESE))):
+        with gzip.open(tmp_path / f"shard-{shard:05}.jsonl.gz", "wt", encoding="utf-8") as file:
+            rows = [{"text": text} | ({"language": name} if name else {}) for text in texts * 100]
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    (tmp_path / "dropped.jsonl.gz").write_bytes(b"not a shard")
+    done = regard("vocab", "train", tmp_path, "--size", 200, "--out", tmp_path / "vocab", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [(row["language"], row["texts"]) for row in json.loads(done.stdout)["languages"]] == [("en", 2), ("zh", 4)]
+
+
+def test_published_vocabularies_are_measured_as_they_are(shared, files, checkpoint):
+    path = shared / "data" / "vocab" / "bert_chinese_vocab_21128.txt.gz"
+    done = regard("vocab", "stats", path, *files, "--texts", 50, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["size"] == 21128
+    assert [(row["language"], row["texts"], row["word_coverage"]) for row in said["languages"]] == [
+        ("en", 50, 1.0), ("zh", 50, 1.0),
+    ]  # fmt: skip
+    done = regard("vocab", "stats", checkpoint("minilm-l6"), *files)
+    assert done.returncode == 0 and "30,522 ids" in done.stdout
+
+
+def test_help_has_an_example():
+    for verb in ("train", "stats"):
+        assert f"Example: regard vocab {verb}" in regard("vocab", verb, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "none.txt", "--out", "vocab"), "There is no file"),
+        (("train", "{folder}", "--out", "{folder}/vocab"), "is no corpus"),
+        (("train", "{folder}/empty.txt", "--out", "{folder}/vocab"), "There is no text"),
+        (("train", "{folder}/bad", "--out", "{folder}/vocab"), "Line 2 of"),
+        (("train", "{folder}/few.txt", "--size", "10", "--out", "{folder}/vocab"), "characters alone need"),
+        (("stats", "{folder}/empty.txt", "{folder}/few.txt"), "has no [UNK]"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_says_why(words, said, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "few.txt").write_text("a few words\nand a few more\n")
+    (tmp_path / "bad").mkdir()
+    with gzip.open(tmp_path / "bad" / "shard-00000.jsonl.gz", "wt") as file:
+        file.write('{"text": "good"}\n["bad"]\n')
+    done = regard("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))
+    assert done.returncode == 2, done.stderr
+    assert said in " ".join(done.stderr.split())
+
+
+def test_a_few_texts_hold_none_out(tmp_path):
+    (tmp_path / "few.txt").write_text("a few words\nand a few more words\n")
+    done = regard("vocab", "train", tmp_path / "few.txt", "--size", 50, "--out", tmp_path / "vocab")
+    assert done.returncode == 0 and "none was held out" in done.stdout
