@@ -42,11 +42,13 @@ def look(
             raise Problem(f"There is no {name} {number}: this model's are numbered from 0 to {count - 1}.")
     texts = [clean(t) for t in (text, pair) if t is not None]
     encoding = tokenizer.encode(texts[:1], texts[1:] or None, max_length=max_length, detail=True)[0]
+    assert encoding.words is not None
+    if pair is not None and not (encoding.segments[encoding.words >= 0] == 1).any():
+        raise Problem("The second text has no token to look at. Leave it out, or write one.")
     layers = range(config.layers) if layer is None else [layer]
     heads = range(config.heads) if head is None else [head]
     found = capture(encoder, pack([encoding]).to(_device(model)), layers=layers, values=True)
     norms = [value_norms(encoder, found, number, 0)[:, heads].cpu().numpy() for number in layers]
-    assert encoding.words is not None
     return Look(
         text=text,
         pair=pair,

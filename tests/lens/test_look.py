@@ -116,3 +116,8 @@ def test_a_notebook_shows_it_escaped_and_without_script(system):
         assert "<script" not in text and "<b>" not in text and "not measured on this model" in text
         assert all(name in text for name in ("good", "film", "[CLS]"))
     assert "layer 1, head 2" in text
+
+
+def test_a_second_text_without_a_token_is_a_problem(system):
+    with pytest.raises(regard.Problem, match="second text has no token"):
+        system.look("abc", " \u200b")
