@@ -86,7 +86,7 @@ def build(
     made = {"format": FORMAT, "key": key} | manifest(wanted, facts, table, same, near, todo, digests)
     disk.write_text(out / MANIFEST, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
-    return made
+    return read(out)
 
 
 def read(folder: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import threading
@@ -81,7 +82,9 @@ def work(task: Task) -> Path:
         "reasons": np.array([row["reason"] for row in dropped], np.str_),
         "sizes": np.array([len(row["text"].encode()) for row in dropped], np.int64),
     }
-    disk.write_whole(task.target, lambda file: np.savez(file, **arrays))
+    buffer = io.BytesIO()  # a full disk under an archive that is being written would raise it knows not what
+    np.savez(buffer, **arrays)
+    disk.write_bytes(task.target, buffer.getvalue())
     return task.target
 
 

@@ -22,7 +22,7 @@ from regard.data.corpus import sentences
 from regard.errors import Problem
 from regard.text.words import CHINESE
 
-SAMPLE = 20_000  # characters that the language is told by
+SAMPLE = 4_000  # characters that the language and the script are told by
 SURE = 0.8  # probability from which the identifier is believed
 
 _CHINESE = re.compile(f"[{CHINESE}]")
@@ -31,18 +31,22 @@ _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SPACES = re.compile(r"[^\S\n]+")
+# What a line has if it was decoded wrongly or is not composed: letters neither ASCII nor Chinese, controls, entities.
+_SUSPECT = re.compile(
+    "&[#a-zA-Z]|[\\x00-\\x08\\x0b-\\x1f\\x7f-\u1fff\u2028\u2029\u2070-\u2e7f\u3099\u309a\ua000-\ufaff\ufb00-\ufb4f\ufffd]"
+)
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _BULLET = re.compile(r"[•●▪■◆◦‣·*\-–—]\s")
-_SYMBOL = re.compile(r"#|\.\.\.|…+")
+_SYMBOL = re.compile(r"#+|\.\.\.+|…+")
 
-# Words that are common in English and in no other language of Latin letters, and the eight that Gopher counts.
+# Words common in English and in no other language of Latin letters; the eight that Gopher counts and four more.
 ENGLISH = frozenset(
     (
         *("the", "and", "that", "with", "this", "have", "which", "from", "they", "you", "his", "not", "but", "are"),
         *("be", "it", "to", "their", "would", "what", "when", "who"),
     )
 )
-COMMON = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
+COMMON = frozenset(("the", "be", "to", "of", "and", "that", "have", "with", "a", "in", "is", "it"))
 
 # Whole lines, without their spaces at both ends, that are not part of what somebody wrote.
 BOILERPLATE = re.compile(
@@ -57,7 +61,7 @@ BOILERPLATE = re.compile(
     | (?:next|previous)\ (?:page|post|article)\W*
     | \W*(?:start|end)\ of\ (?:the|this)\ project\ gutenberg.* | produced\ by\ .{0,120}proofread.{0,80}
     | .{0,20}版权所有.{0,40} | 未经.{0,12}(?:许可|授权|同意|允许).{0,16}(?:转载|复制).{0,30}
-    | 上一[篇页章节].{0,40} | 下一[篇页章节].{0,40} | 返回(?:首页|顶部|目录|列表)
+    | [上下]一[篇页章节]\s*(?:[:：>»→].{0,60})? | 返回(?:首页|顶部|目录|列表)
     | 点击(?:这里|此处|查看|进入|下载).{0,20} | 分享(?:到|至).{0,30} | .{0,4}ICP[备证].{0,20}
     | (?:责任)?编辑\s*[:：].{0,20} | (?:本文|文章)?来源\s*[:：].{0,40} | 扫(?:一扫|描)?.{0,6}二维码.{0,30}
     | 本文由.{1,40}(?:原创|翻译|编译|整理|授权|发布).{0,40} | 阅读原文 | 免责声明\s*[:：]?
@@ -112,7 +116,8 @@ def repaired(text: str) -> str:
     Curly quotes and the full width of Chinese punctuation stay as they are.
     """
     fix, settings = _fixer()
-    return _INVISIBLE.sub("", fix(text, settings))
+    lines = (fix(line, settings) if _SUSPECT.search(line) else line for line in text.split("\n"))
+    return _INVISIBLE.sub("", "\n".join(lines))
 
 
 def language(text: str, declared: str = "") -> str:
@@ -173,13 +178,12 @@ def _english(words: list[str], settings: Clean) -> str:
     with_letters = sum(1 for word in words if _LETTER.search(word))
     if with_letters < settings.alphabetic * len(words):
         return "few words"
-    if len(words) < 20:  # too few for what follows
+    if len(words) < 50:  # too few for what follows, as Gopher, which takes no shorter ones, would have it
         return ""
     mean = sum(map(len, words)) / len(words)
     if not settings.word_length[0] <= mean <= settings.word_length[1]:
         return "word length"
-    stop = sum(1 for word in words if word.lower() in COMMON) if len(words) >= 50 else settings.stop_words
-    return "stop words" if stop < settings.stop_words else ""
+    return "stop words" if sum(1 for word in words if word.lower() in COMMON) < settings.stop_words else ""
 
 
 def _trails_off(line: str) -> bool:
@@ -192,21 +196,23 @@ def _again(lines: list[str]) -> int:
 
 
 def _phrase(text: str, language: str) -> float:
-    """The share that the commonest run of words makes up, if it comes at least four times."""
+    """The share that the commonest run of words makes up, if it comes at least six times."""
     length = 6 if language == "zh" else 3
     found = phrases(units(text[:1_000_000], language), length)
     if len(found) < 20:
         return 0.0
     most = int(np.unique(found, return_counts=True)[1].max())
-    return most * length / len(found) if most > 3 else 0.0
+    return most * length / len(found) if most > 5 else 0.0
 
 
 def _script(text: str, wanted: str) -> tuple[str, str]:
     """Which script Chinese text is in, and the text in the script that is wanted."""
-    simple, full = _converter("t2s")(text), _converter("s2t")(text)
-    changes = [sum(a != b for a, b in zip(text, other, strict=False)) for other in (simple, full)]
-    script = "traditional" if changes[0] > changes[1] else "simplified"
-    return script, {"keep": text, "simplified": simple, "traditional": full}[wanted]
+    some = text[: SAMPLE // 4]
+    simple, full = (sum(a != b for a, b in zip(some, _converter(name)(some), strict=False)) for name in ("t2s", "s2t"))
+    script = "traditional" if simple > full else "simplified"
+    if wanted in ("keep", script):
+        return script, text
+    return script, _converter("t2s" if wanted == "simplified" else "s2t")(text)
 
 
 @lru_cache
@@ -226,9 +232,13 @@ def _identifier() -> Callable[[str], tuple[str, float]]:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         raise Problem("Languages are told by py3langid. Run: pip install 'regard[corpus]'") from None
-    classify: Callable[[str], tuple[str, float]] = LanguageIdentifier.from_model_file(
-        MODEL_FILE, norm_probs=True
-    ).classify
+    try:
+        found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)  # unpacked into a temporary file
+    except OSError as error:
+        raise Problem(
+            f"py3langid cannot unpack its model: {error.strerror}. Free some space for temporary files."
+        ) from None
+    classify: Callable[[str], tuple[str, float]] = found.classify
     return classify
 
 

@@ -30,9 +30,14 @@ _BAND = _RANDOM.integers(2**64, size=VALUES // BANDS, dtype=np.uint64) | np.uint
 
 
 def units(text: str, language: str) -> NDArray[np.uint32]:
-    """What phrases are made of, as numbers: words, or in Chinese characters; marks and capitals do not count."""
+    """What phrases are made of, as numbers: words, or in Chinese characters; marks and capitals do not count.
+
+    A foreign word in Chinese text is one unit, which a character for private use stands for.
+    """
     if language == "zh":
-        return np.frombuffer(re.sub(r"[\W_]+", "", text.casefold()).encode("utf-32-le", "replace"), dtype="<u4")
+        text = re.sub("[a-z0-9]+", lambda word: chr(0xF0000 + zlib.crc32(word[0].encode()) % 0x1FFFE), text.casefold())
+        text = re.sub("[^\\w\U000f0000-\U0010ffff]+|_+", "", text)
+        return np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4")
     words = re.findall(r"[^\W_]+", text.casefold())
     return np.fromiter((zlib.crc32(word.encode("utf-8", "replace")) for word in words), np.uint32, len(words))
 

@@ -40,11 +40,11 @@ class Clean:
     boilerplate: bool = True  # lines of navigation, rights and licences taken out
     words: int = 5  # of an English document at least
     characters: int = 10  # Chinese ones of a Chinese document at least
-    word_length: tuple[float, float] = (3.0, 10.0)  # mean of an English document, from and to
+    word_length: tuple[float, float] = (3.0, 10.0)  # mean of an English document of 50 words or more, from and to
     letters: float = 0.5  # share of letters and digits in all that is no space, at least
-    symbols: float = 0.1  # number signs and ellipses for each word, at most
+    symbols: float = 0.2  # runs of number signs and ellipses for each word, at most
     alphabetic: float = 0.8  # share of English words with a letter, at least
-    stop_words: int = 2  # of the eight commonest English words, at least so many, where there are 50 words or more
+    stop_words: int = 2  # of the twelve commonest English words, at least so many, where there are 50 words or more
     bullets: float = 0.9  # share of lines that begin with one, at most
     ellipses: float = 0.3  # share of lines that end in one, at most
     repeated_lines: float = 0.3  # share of characters in lines that stood before, at most
