@@ -106,6 +106,36 @@ def test_lines_of_boilerplate_are_taken_out_and_counted():
     assert cleaned(text, "", Clean(boilerplate=False)).lines_out == 0
 
 
+def test_lines_of_ones_own_are_taken_out_too():
+    found = cleaned("The lamp was lit and it was late.\nPage 12\nPage of a book", "en", Clean(lines=(r"Page \d+", "X")))
+    assert (found.text, found.lines_out) == ("The lamp was lit and it was late.\nPage of a book", 1)
+
+
+def test_lines_of_one_width_are_joined_and_verse_is_not():
+    text = """THE LETTER
+    It was the third of the letters that had come to the house at
+    Meudon since the beginning of the winter. He did not open it,
+    and put it with the others. "Why?" she
+    asked.
+    He had no answer, and they went on with the long dinner as if
+    nothing had been said of it."""
+    assert cleaned(text, "", Clean()).text.split("\n") == [
+        "THE LETTER",
+        "It was the third of the letters that had come to the house at Meudon since the beginning of the winter.",
+        "He did not open it, and put it with the others.",
+        '"Why?" she asked.',
+        "He had no answer, and they went on with the long dinner as if nothing had been said of it.",
+    ]
+    assert len(cleaned(text, "", Clean(unwrap=False, sentences=False)).text.split("\n")) == 7
+
+
+def test_tags_of_breaks_and_readings_are_resolved():
+    assert (
+        repaired("<ruby>容器<rt>container</rt></ruby>用 <div> 标签<br />第二行")
+        == "容器（container）用 <div> 标签\n第二行"
+    )
+
+
 def test_a_line_holds_a_sentence():
     text = "He left. “Why?” she said to the man.  And so on."
     assert cleaned(text, "", Clean()).text.split("\n") == ["He left.", "“Why?” she said to the man.", "And so on."]

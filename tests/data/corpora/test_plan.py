@@ -36,6 +36,8 @@ def test_a_plan_is_read_with_its_defaults(tmp_path):
         (SOURCE + "[clean]\nwords = 2.5", "must be a whole number"),
         (SOURCE + "[clean]\nrepair = 1", "must be true or false"),
         (SOURCE + "[clean]\nword_length = 3", "two numbers"),
+        (SOURCE + "[clean]\nlines = 3", "must be a list"),
+        (SOURCE + "[clean]\nlines = ['(']", "no regular expression"),
         (SOURCE + "[clean]\nletters = 2", "from 0 to 1"),
         (SOURCE + "[mix]\ntemperature = -1", "at least 0"),
         (SOURCE + "[mix]\ntemperature = nan", "at least 0"),

@@ -35,6 +35,11 @@ _SPACES = re.compile(r"[^\S\n]+")
 _SUSPECT = re.compile(
     "&[#a-zA-Z]|[\\x00-\\x08\\x0b-\\x1f\\x7f-\u1fff\u2028\u2029\u2070-\u2e7f\u3099\u309a\ua000-\ufaff\ufb00-\ufb4f\ufffd]"
 )
+_TAGS = (
+    (re.compile(r"(?i)<br\s*/?>"), "\n"),
+    (re.compile(r"(?i)</?(?:ruby|rb)>|<rp>[^<]*</rp>"), ""),
+    (re.compile(r"(?i)<rt>([^<]*)</rt>"), r"（\1）"),
+)
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _BULLET = re.compile(r"[•●▪■◆◦‣·*\-–—]\s")
 _SYMBOL = re.compile(r"#+|\.\.\.+|…+")
@@ -88,6 +93,7 @@ def cleaned(text: str, declared: str, settings: Clean) -> Cleaned:
         text = repaired(text)
     lines = [line for line in (_SPACES.sub(" ", line).strip() for line in text.split("\n")) if line]
     kept = [line for line in lines if not BOILERPLATE.fullmatch(line)] if settings.boilerplate else lines
+    kept = [line for line in kept if not _taken_out(settings.lines).fullmatch(line)] if settings.lines else kept
     out = Cleaned("\n".join(kept), lines_out=len(lines) - len(kept))
     if not kept:
         out.reason = "boilerplate" if lines else "empty"
@@ -104,6 +110,7 @@ def cleaned(text: str, declared: str, settings: Clean) -> Cleaned:
     if out.language == "zh":
         out.script, converted = _script(out.text, settings.chinese)
         kept = converted.split("\n")
+    kept = unwrapped(kept) if settings.unwrap else kept
     if settings.sentences:
         kept = [part for line in kept for sentence in sentences(line) if (part := sentence.strip())]
     out.text, out.sentences = "\n".join(kept), len(kept)
@@ -113,11 +120,35 @@ def cleaned(text: str, declared: str, settings: Clean) -> Cleaned:
 def repaired(text: str) -> str:
     """Text as it was meant: wrong decoding undone, entities and control characters resolved, composed by NFC.
 
-    Curly quotes and the full width of Chinese punctuation stay as they are.
+    Curly quotes and the full width of Chinese punctuation stay as they are. Of HTML only line breaks and readings
+    beside characters are resolved: other tags may be what a text is about.
     """
     fix, settings = _fixer()
+    if "<" in text:
+        for tag, plain in _TAGS:
+            text = tag.sub(plain, text)
     lines = (fix(line, settings) if _SUSPECT.search(line) else line for line in text.split("\n"))
     return _INVISIBLE.sub("", "\n".join(lines))
+
+
+def unwrapped(lines: list[str]) -> list[str]:
+    """Lines joined to those before them, if a third and more of them begin small, as where sentences are broken.
+
+    A line that falls well short of the usual width ends a paragraph, or is a heading, and nothing is joined to it.
+    """
+    if len(lines) < 4 or 3 * sum(1 for line in lines if line[0].islower()) < len(lines):
+        return lines
+    width = sorted(map(len, lines))[len(lines) * 3 // 4]
+    if not 40 <= width <= 120:
+        return lines
+    out, short = [lines[0]], len(lines[0]) < 0.75 * width
+    for line in lines[1:]:
+        if short and not line[0].islower():
+            out.append(line)
+        else:
+            out[-1] += " " + line
+        short = len(line) < 0.75 * width
+    return out
 
 
 def language(text: str, declared: str = "") -> str:
@@ -197,7 +228,7 @@ def _again(lines: list[str]) -> int:
 
 def _phrase(text: str, language: str) -> float:
     """The share that the commonest run of words makes up, if it comes at least six times."""
-    length = 6 if language == "zh" else 3
+    length = 10 if language == "zh" else 3
     found = phrases(units(text[:1_000_000], language), length)
     if len(found) < 20:
         return 0.0
@@ -213,6 +244,11 @@ def _script(text: str, wanted: str) -> tuple[str, str]:
     if wanted in ("keep", script):
         return script, text
     return script, _converter("t2s" if wanted == "simplified" else "s2t")(text)
+
+
+@lru_cache
+def _taken_out(lines: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{line})" for line in lines))
 
 
 @lru_cache

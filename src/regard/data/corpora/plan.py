@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -35,9 +36,11 @@ class Clean:
     """Thresholds of cleaning; 0 or 1, whichever can never be passed, turns a filter off."""
 
     repair: bool = True  # text that was decoded wrongly, entities, control characters
+    unwrap: bool = True  # lines of one width, broken within sentences, joined again
     sentences: bool = True  # lines parted into sentences
     chinese: Literal["keep", "simplified", "traditional"] = "keep"
     boilerplate: bool = True  # lines of navigation, rights and licences taken out
+    lines: tuple[str, ...] = ()  # regular expressions of whole lines that are to be taken out as well
     words: int = 5  # of an English document at least
     characters: int = 10  # Chinese ones of a Chinese document at least
     word_length: tuple[float, float] = (3.0, 10.0)  # mean of an English document of 50 words or more, from and to
@@ -48,7 +51,7 @@ class Clean:
     bullets: float = 0.9  # share of lines that begin with one, at most
     ellipses: float = 0.3  # share of lines that end in one, at most
     repeated_lines: float = 0.3  # share of characters in lines that stood before, at most
-    repeated_phrase: float = 0.18  # share of the commonest run of three words, or of six Chinese characters, at most
+    repeated_phrase: float = 0.18  # share of the commonest run of three words, or of ten Chinese characters, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +159,10 @@ def _converted(value: Any, kind: Any, what: str) -> Any:
             shown = ", ".join(repr(word) for word in known)
             raise Problem(f"{what} can be {shown}; {value!r} is none of them. {nearest(str(value), known)}".strip())
         return value
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list):
+            raise Problem(f"{what} must be a list, as in ['Page \\d+']; it is {value!r}.")
+        return tuple(_expression(item, what) for item in value)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list) or len(value) != 2:
             raise Problem(f"{what} must be two numbers, from and to, as in [3, 10]; it is {value!r}.")
@@ -166,6 +173,14 @@ def _converted(value: Any, kind: Any, what: str) -> Any:
         names = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
         raise Problem(f"{what} must be {names[kind]}; {value!r} is not.")
     return value
+
+
+def _expression(value: Any, what: str) -> str:
+    try:
+        re.compile(_converted(value, str, f"each of {what}"))
+    except re.error as error:
+        raise Problem(f"{value!r}, of {what}, is no regular expression: {error}. Mend it.") from None
+    return str(value)
 
 
 def _check(plan: Plan, path: Path) -> None:
