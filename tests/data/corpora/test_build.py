@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from regard.data.corpora import build as making
-from regard.data.corpora import counts, shards
+from regard.data.corpora import clean, counts, shards
 from regard.data.corpora.plan import Mix, Plan, Source, read
 from regard.errors import Problem
 
@@ -237,3 +237,27 @@ def test_real_corpora_are_built(shared, tmp_path):
     assert made["languages"].keys() == {"en", "zh"}
     assert made["characters"] > 0.95 * 600_000
     assert len(rows(tmp_path / "out", "dropped-*")) == sum(made["dropped"].values())
+
+
+def test_a_dump_of_wikipedia_becomes_text(tmp_path):
+    page = "<page><title>{}</title><ns>{}</ns><revision><text>{}</text></revision></page>"
+    markup = "'''Wax''' is what [[bee|bees]] make.{{cite|x}} They have it, and it is not honey.\n== Use ==\n* Light"
+    pages = page.format("Wax", 0, markup) + page.format("Talk:Wax", 1, "no")
+    (tmp_path / "wiki.xml").write_text(f"<mediawiki>{pages}</mediawiki>")
+    made = making.build(Plan((Source(name="w", path="wiki.xml"),), folder=tmp_path), tmp_path / "out", processes=1)
+    assert made["dropped"] == {"no article": 1}
+    assert rows(tmp_path / "out", "shard-*")[0]["text"].split("\n") == [
+        "Wax is what bees make.",
+        "They have it, and it is not honey.",
+        "Use",
+        "Light",
+    ]
+
+
+@pytest.mark.parametrize("missing", ["ftfy", "py3langid.langid", "opencc"])
+def test_a_missing_extra_is_named(plan, tmp_path, monkeypatch, missing):
+    for cached in (clean._fixer, clean._identifier, clean._converter):
+        cached.cache_clear()
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(Problem, match=r"regard\[corpus\]"):
+        making.build(read(plan), tmp_path / "out", processes=1)
