@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from regard.cli import edits, heads, look, pretrain, runs, vocabularies
+from regard.cli import corpora, edits, heads, look, pretrain, runs, vocabularies
 from regard.cli.app import app
 from regard.errors import Problem
 
-__all__ = ["edits", "heads", "look", "main", "pretrain", "runs", "vocabularies"]
+__all__ = ["corpora", "edits", "heads", "look", "main", "pretrain", "runs", "vocabularies"]
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
             raise
         _fail(str(problem), 2)
     except KeyboardInterrupt:
-        _fail("Stopped. A training run goes on with --resume.", 130)
+        _fail("Stopped. A training run goes on with --resume, other long work when it is called again.", 130)
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

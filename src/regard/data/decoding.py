@@ -32,7 +32,7 @@ def decoded(data: bytes, encoding: str, path: Path) -> tuple[str, list[str], str
     except UnicodeDecodeError:
         text = ""
     if not text or _misread(text):
-        better = _guess(data)
+        better = guess(data)
         if better in ("", used):
             raise Problem(
                 f"{path} is not text in {used}: it is damaged or binary. Give rows as text (csv, tsv, txt, "
@@ -40,13 +40,13 @@ def decoded(data: bytes, encoding: str, path: Path) -> tuple[str, list[str], str
             )
         raise Problem(f"{path} is not in {used}; it can be decoded as {better}. Say data.encoding={better}.")
     said = [f"{path.name} is read as {used}, as its first bytes say."] if marked not in ("", "utf-8") else []
-    if not data.isascii() and used.lower() in ("latin-1", "iso-8859-1", "cp1252") and _guess(data) == "utf-8":
+    if not data.isascii() and used.lower() in ("latin-1", "iso-8859-1", "cp1252") and guess(data) == "utf-8":
         said.append(
             f"{path.name} is read as {used}, but it is utf-8 throughout: data.encoding=utf-8 is likelier right."
         )
     undecodable = ""
     if LONE.search(text):
-        better = _guess(data) if _foreign(text)[2] else ""
+        better = guess(data) if _foreign(text)[2] else ""
         cure = f"; as {better} it could be read: data.encoding={better}" if better else ""
         undecodable = f"bytes that are not {used}{cure}"
     if nuls := text.count("\0"):
@@ -80,7 +80,7 @@ def _misread(text: str) -> bool:
     return 2 * bad > lines or (mostly and bad >= 3 and 100 * bad > lines)
 
 
-def _guess(data: bytes) -> str:
+def guess(data: bytes) -> str:
     """The encoding that plausibly wrote these bytes, or nothing for what is no text at all.
 
     Many encodings accept any bytes, so acceptance alone proves little: UTF-16 must give ordinary characters, and in

@@ -1,0 +1,231 @@
+"""A corpus built from its plan in bounded memory, on all cores: the same bytes, however many and however often killed.
+
+One process reads, the others clean runs of documents and leave each on disk; then duplicates are found by the numbers
+about all documents, and shards are written. `corpus.json` comes last: without it a folder is no corpus.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from regard import disk
+from regard.data.corpora import chunks, duplicates, plan, shards
+from regard.data.corpora import sources as readers
+from regard.data.corpora.counts import manifest
+from regard.data.corpora.unpacking import Progress
+from regard.errors import Problem
+
+FORMAT = 1  # goes up when other text comes out of the same plan
+CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process cleans at once
+MANIFEST = "corpus.json"
+READING = 0.8  # share of the time that reading and cleaning take, as the progress bar shows it
+
+Advance = Callable[[float], object]
+Submit = Callable[..., "Future[Any]"]
+
+
+class File(NamedTuple):
+    """A file of a source, and the folder where its cleaned chunks are."""
+
+    path: Path
+    source: int
+    stamp: tuple[int, int]
+    folder: Path
+
+
+def build(
+    wanted: plan.Plan, out: str | Path, *, processes: int = 0, advance: Advance = lambda _: None
+) -> dict[str, Any]:
+    """Writes the corpus of a plan into a folder and returns its manifest; a killed build goes on when called again.
+
+    A finished corpus of the same plan and files is left as it is; one of others is a `Problem`. `processes` is how many
+    clean at once, 0 as many as there are cores.
+    """
+    out = Path(out).expanduser()
+    listed = [(number, path) for number, source in enumerate(wanted.sources) for path in plan.files(wanted, source)]
+    stamps = [readers.stamp(path) for _, path in listed]
+    key = _key(wanted, [(path.name, *stamp) for (_, path), stamp in zip(listed, stamps, strict=True)])
+    if (out / MANIFEST).exists():
+        found = read(out)
+        if found.get("key") != key:
+            raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
+        return found
+    disk.make_folder(out)
+    work = out / ".work"
+    files = [
+        File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
+        for (number, path), stamp in zip(listed, stamps, strict=True)
+    ]
+    for file in files:
+        disk.make_folder(file.folder)
+    with _pool(processes or os.cpu_count() or 1) as (submit, ahead):
+        _clean(wanted, files, submit, ahead, lambda share: advance(READING * share))
+        table = _table(files)
+        same, near = _duplicates(wanted, table, work)
+        todo = shards.planned(table, [source.name for source in wanted.sources], same, near)
+        digests = []
+        for digest in _ordered(submit, ahead, (partial(shards.write, shard, out) for shard in todo)):
+            digests.append(digest)
+            advance(READING + (1 - READING) * len(digests) / len(todo))
+    shards.clear(out, [shard.name for shard in todo])
+    facts = [{"path": file.path.name, "source": wanted.sources[file.source].name} | _done(file) for file in files]
+    made = {"format": FORMAT, "key": key} | manifest(wanted, facts, table, same, near, todo, digests)
+    disk.write_text(out / MANIFEST, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
+    shutil.rmtree(work, ignore_errors=True)
+    return read(out)
+
+
+def read(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a finished corpus."""
+    path = Path(folder).expanduser() / MANIFEST
+    if (path.parent / ".work").is_dir() and not path.exists():
+        raise Problem(f"The corpus in {folder} is not finished. Call `regard corpus build` again, and it goes on.")
+    if not path.exists():
+        raise Problem(f"{folder} holds no corpus: it has no {MANIFEST}. Name the folder that --out named.")
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Problem(f"{path} cannot be read ({error}). Build the corpus again in another folder.") from None
+    return found
+
+
+def _decisive(wanted: plan.Plan, number: int) -> dict[str, Any]:
+    """What decides how documents of a source come out clean."""
+    source = dataclasses.asdict(wanted.sources[number])
+    del source["weight"], source["path"]
+    return {"format": FORMAT, "source": source, "clean": dataclasses.asdict(wanted.clean)}
+
+
+def _key(*parts: Any) -> str:
+    def simple(part: Any) -> Any:
+        return dataclasses.asdict(part) | {"folder": ""} if isinstance(part, plan.Plan) else part
+
+    said = json.dumps([FORMAT, *map(simple, parts)], sort_keys=True)
+    return hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[tuple[Submit, int]]:
+    """What carries out work elsewhere, and how much may be under way; one process alone is this one."""
+    if processes == 1:
+        yield _at_once, 0
+        return
+    import multiprocessing
+
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), chunks.begin)
+    try:
+        yield pool.submit, 2 * processes
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise Problem(
+            "A process that cleaned documents was ended by the system, likely for want of memory. Call again with "
+            "fewer --processes: what is done is kept."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _at_once(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(work(*arguments))
+    return future
+
+
+class _Here(partial):  # type: ignore[type-arg]
+    """Work for this process, when all that was named before it is done."""
+
+
+def _ordered(submit: Submit, ahead: int, todo: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+    """The outcome of each piece of work, in order, with so many of them under way."""
+    under_way: deque[Any] = deque()
+    for work in todo:
+        under_way.append(work if isinstance(work, _Here) else submit(work))
+        while len(under_way) > ahead:
+            yield _outcome(under_way.popleft())
+    while under_way:
+        yield _outcome(under_way.popleft())
+
+
+def _outcome(work: Any) -> Any:
+    return work() if isinstance(work, _Here) else work.result()
+
+
+def _clean(wanted: plan.Plan, files: list[File], submit: Submit, ahead: int, advance: Advance) -> None:
+    """Leaves the cleaned chunks of every file on disk, but for those that are there."""
+    total = max(1, sum(file.stamp[0] for file in files))
+    before = 0
+
+    def todo() -> Iterator[Callable[[], Any]]:
+        nonlocal before
+        for file in files:
+            progress = Progress()
+            if not (file.folder / "done.json").exists():
+                count = 0
+                for count, documents in enumerate(_runs(file, wanted.sources[file.source], progress), 1):
+                    target = file.folder / f"{count - 1:06d}.npz"
+                    advance((before + min(progress.done, file.stamp[0])) / total)
+                    if not target.exists():
+                        markup = readers.kind(file.path, wanted.sources[file.source]) == "wikipedia"
+                        task = chunks.Task(target, wanted.sources[file.source], markup, wanted.clean, documents)
+                        yield partial(chunks.work, task)
+                fact = {"chunks": count, "bytes": file.stamp[0], "sha256": readers.digest(file.path)}
+                yield _Here(disk.write_text, file.folder / "done.json", disk.to_json(fact))
+            before += file.stamp[0]
+
+    for _ in _ordered(submit, ahead, todo()):
+        pass
+
+
+def _runs(file: File, source: plan.Source, progress: Progress) -> Iterator[list[readers.Document]]:
+    """Documents of a file in runs, whose bounds depend on nothing but the file."""
+    run: list[readers.Document] = []
+    size = 0
+    for document in readers.documents(file.path, source, progress):
+        run.append(document)
+        size += len(document.text)
+        if size >= CHUNK[0] or len(run) >= CHUNK[1]:
+            yield run
+            run, size = [], 0
+    if run:
+        yield run
+    if readers.stamp(file.path) != file.stamp:
+        raise Problem(f"{file.path} was changed while the corpus was built. Call again when nothing writes to it.")
+
+
+def _done(file: File) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((file.folder / "done.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _table(files: list[File]) -> shards.Table:
+    found = [(file.folder / f"{n:06d}.npz", file.source) for file in files for n in range(_done(file)["chunks"])]
+    return shards.Table([path for path, _ in found], [source for _, source in found])
+
+
+def _duplicates(wanted: plan.Plan, table: shards.Table, work: Path) -> tuple[Any, Any]:
+    """Which document each exact and each near duplicate repeats."""
+    none = np.full(len(table), duplicates.NONE, dtype=np.int64)
+    same = duplicates.exact(table.kept["digest"]) if wanted.duplicates.exact else none
+    if not wanted.duplicates.near:
+        return same, none
+    path = work / "signatures"
+    disk.write_whole(path, lambda file: [file.write(data) for data in table.signatures()])
+    try:
+        return same, duplicates.near(path, same, wanted.duplicates.similarity)
+    finally:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,68 @@
+"""Corpora as a user makes them and asks about them, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def regard(*words, cwd=None):
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "regard", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.txt").write_text(
+        "The lamp was lit and it was late.\n\nWould they have had that?\n\nthe lamp was lit, and it was late\n\nno\n"
+    )
+    (tmp_path / "b.jsonl").write_text(
+        json.dumps({"text": "他是一名医生。他在医院工作，很忙。"}, ensure_ascii=False) + "\n"
+    )
+    (tmp_path / "corpora.toml").write_text(
+        '[[source]]\nname = "a"\npath = "a.txt"\nlanguage = "en"\n[[source]]\nname = "b"\npath = "b.jsonl"\n'
+    )
+    return tmp_path
+
+
+def test_a_corpus_is_built_and_told(folder):
+    done = regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "duplicate" in done.stdout and "2 shards in corpus" in done.stdout
+    told = regard("corpus", "stats", "corpus", cwd=folder)
+    assert told.returncode == 0 and "too short" in told.stdout and "1 documents simplified" in told.stdout
+    found = json.loads(regard("corpus", "stats", "corpus", "--json", cwd=folder).stdout)
+    assert (found["documents"], found["dropped"]) == (3, {"duplicate": 1, "too short": 1})
+    built = json.loads(regard("corpus", "build", "corpora.toml", "--out", "corpus", "--json", cwd=folder).stdout)
+    assert {**found, "out": "corpus"} == built
+
+
+def test_what_was_dropped_is_shown(folder):
+    regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
+    told = regard("corpus", "stats", "corpus", "--dropped", "duplicate", cwd=folder)
+    assert "a, a.txt line 5 (of a.txt line 1)\n  the lamp was lit, and it was late" in told.stdout
+    rows = json.loads(regard("corpus", "stats", "corpus", "--dropped", "too short", "--json", cwd=folder).stdout)
+    assert rows["examples"] == [{"reason": "too short", "source": "a", "place": "a.txt line 7", "text": "no"}]
+    wrong = regard("corpus", "stats", "corpus", "--dropped", "to short", cwd=folder)
+    assert wrong.returncode == 2 and "Did you mean 'too short'" in " ".join(wrong.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("build", "none.toml", "--out", "x"), "There is no file none.toml"),
+        (("stats", "."), "holds no corpus"),
+        (("stats", "none"), "holds no corpus"),
+    ],
+)
+def test_problems_end_with_two(folder, words, said):
+    done = regard("corpus", *words, cwd=folder)
+    assert done.returncode == 2 and said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("verb", ["build", "stats"])
+def test_help_has_an_example(verb):
+    assert "Example: regard corpus" in regard("corpus", verb, "--help").stdout
