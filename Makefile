@@ -32,6 +32,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/finetune.py
 	$(BIN)/python benchmarks/heads.py
+	$(BIN)/python benchmarks/masking.py
 
 format: $(VENV)/developer
 	$(BIN)/ruff check --fix -q .

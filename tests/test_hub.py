@@ -105,6 +105,14 @@ def test_a_second_call_downloads_nothing(call, hub):
     assert hub.fetched() == []
 
 
+def test_without_weights_the_tokenizer_comes_alone_and_they_can_follow(call, hub):
+    folder = call("google/bert", weights=False)
+    assert hub.fetched() == sorted([*CONFIG, *SENTENCE])
+    assert call("google/bert", weights=False, offline=True) == folder
+    assert call("google/bert") == folder
+    assert hub.fetched() == ["model.safetensors"]
+
+
 def test_bin_weights_are_taken_where_there_are_no_others(call, hub):
     hub.models["old"] = Repository(CONFIG | {"pytorch_model.bin": WEIGHTS, "tf_model.h5": b"t"})
     assert set(contents(call("old"))) == {*CONFIG, "pytorch_model.bin"}

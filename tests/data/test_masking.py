@@ -1,5 +1,6 @@
 """What is hidden: exactly so much on average, every word as often as any other, and never what may not be."""
 
+import gzip
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from regard.data.masking import UNITS, Alphabet, Masking, chance, hide, hide_all
 from regard.errors import Problem
+from regard.text.tokenizer import Tokenizer, vocabulary, wordpiece
+from regard.text.words import segmenter, words_of_all
 
 ALPHABET = Alphabet(size=1000, mask=4, special=(4, 0, 1, 2, 3, 999))
 # Words of one to four tokens between special ones, in two texts that both count their words from 0.
@@ -202,3 +205,27 @@ def test_a_batch_of_any_shape_hides_what_each_text_hides_alone(unit):
         positions, new = hide_all(rule, ids[part], words[part], sizes[begin:end], ALPHABET, sources)
         found = list(zip((positions + bounds[begin]).tolist(), new.tolist(), strict=True))
         assert found == [pair for pair in alone if bounds[begin] <= pair[0] < bounds[end]]
+
+
+def test_chinese_words_are_hidden_whole_at_the_rate_that_was_asked(shared):
+    files = sorted((shared / "data" / "ud_zh_gsdsimp").glob("*.conllu.gz"))
+    lines = [line for file in files for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    texts = [line.removeprefix("# text = ") for line in lines if line.startswith("# text = ")]
+    content = gzip.decompress((shared / "data" / "vocab" / "bert_chinese_vocab_21128.txt.gz").read_bytes())
+    tokenizer = Tokenizer(wordpiece(vocabulary(content)))
+    encodings = tokenizer.encode(texts, detail=True)
+    ids, sizes = np.concatenate([e.ids for e in encodings]), [len(e.ids) for e in encodings]
+    words = words_of_all(encodings, texts, segmenter("auto"))
+    alphabet = Alphabet(tokenizer.size, tokenizer.number("[MASK]"), (0, 100, 101, 102, 103))
+    unit = np.cumsum(np.diff(words, prepend=-2) != 0) - 1
+    hidden = []
+    for epoch in range(5):
+        sources = [chance(0, epoch, text) for text in range(len(texts))]
+        positions, _ = hide_all(Masking(rate=0.15, unit="word"), ids, words, sizes, alphabet, sources)
+        here = np.isin(np.arange(len(ids)), positions)
+        assert set(np.bincount(unit, weights=here) / np.bincount(unit)) <= {0.0, 1.0}
+        hidden.append(here)
+    assert np.mean([here[words >= 0].mean() for here in hidden]) == pytest.approx(0.15, abs=0.002)
+    assert (
+        np.bincount(unit)[np.unique(unit[words >= 0])] > 1
+    ).mean() > 0.3  # of the words, so that there is something to see

@@ -1,5 +1,7 @@
 """Words: every character but space lies in exactly one of them, and every token counts to the word it begins in."""
 
+import lzma
+import re
 import subprocess
 import sys
 
@@ -8,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regard.errors import Problem
+from regard.text.chinese import KNOWN, Cutter
 from regard.text.tokenizer import Tokenizer, wordpiece
-from regard.text.words import segmenter, words_of
+from regard.text.words import segmenter, words_of, words_of_all
 
 
 def cut(text, name="auto"):
@@ -106,3 +109,64 @@ def test_given_words_that_do_not_fit_are_counted(tokenizer):
         tokenizer.encode_words([["a"]], max_length=1)
     with pytest.raises(Problem, match="list of words"):
         tokenizer.encode_words(["a sentence"], max_length=9)
+
+
+@pytest.fixture(scope="module")
+def jieba():
+    segmenter("zh")  # loads it without its messages
+    import jieba
+
+    return jieba
+
+
+def by_jieba(jieba, run):
+    return [(start, end) for _, start, end in jieba.tokenize(run)]
+
+
+@pytest.mark.parametrize("name", ["zh_tech_articles", "zh_laws", "zh_classics_in_modern"])
+def test_chinese_words_are_those_of_jieba(name, shared, jieba):
+    with lzma.open(shared / "data" / "corpora" / f"{name}.txt.xz", "rt", encoding="utf-8") as file:
+        lines = [line for line, _ in zip(file, range(2000), strict=False)]
+    runs = {run for line in lines for run in re.findall(f"[{KNOWN}]+", line)}
+    cut = Cutter(jieba)
+    assert len(runs) > 1000
+    assert [run for run in runs if cut(run) != by_jieba(jieba, run)] == []
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.text(
+        st.characters(min_codepoint=0x4E00, max_codepoint=0x9FD5) | st.sampled_from("的一是不了在人有我他"), max_size=15
+    )
+)
+def test_any_chinese_words_are_those_of_jieba(jieba, run):
+    assert Cutter(jieba)(run) == by_jieba(jieba, run)
+
+
+def test_rare_characters_are_words_by_themselves_as_in_jieba():
+    text = "\u3400\u4e2d\u56fd\u3005\U00020000\u3007\u4eba\u6c11"
+    assert cut(text) == cut(text, "zh") == ["\u3400", "\u4e2d\u56fd", "\u3005", "\U00020000", "\u3007", "\u4eba\u6c11"]
+
+
+def test_words_that_a_user_adds_to_jieba_are_found(jieba):
+    cut, run = Cutter(jieba), "张三丰田野调查局"
+    before = cut(run)
+    jieba.add_word("张三丰田野", freq=100_000)
+    try:
+        assert cut(run) == by_jieba(jieba, run) != before
+    finally:
+        jieba.del_word("张三丰田野")
+    assert cut(run) == by_jieba(jieba, run)
+
+
+@pytest.mark.parametrize("name", ["space", "auto"])
+def test_words_of_many_texts_are_those_of_each(name):
+    tokenizer = Tokenizer(wordpiece(["[UNK]", "[CLS]", "[SEP]", "the", "un", "##able", *"我爱北京天安门。don't"]))
+    texts = ["the unable", "", "我爱北京天安门。", " don't the", "我爱"]
+    encodings = tokenizer.encode(texts, detail=True)
+    segment = segmenter(name)
+    alone = [words_of(e, [text], segment).tolist() for e, text in zip(encodings, texts, strict=True)]
+    assert words_of_all(encodings, texts, segment).tolist() == [number for words in alone for number in words]
+    assert words_of_all([], [], segment).tolist() == []
+    with pytest.raises(ValueError, match="detail=True"):
+        words_of_all(tokenizer.encode(texts), texts, segment)

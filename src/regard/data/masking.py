@@ -88,7 +88,7 @@ class Alphabet:
 
 
 class _Words(ISeedSequence):
-    """Three numbers as the state that SFC64 begins with; NumPy's own way to seed takes eight times as long."""
+    """Three numbers as the state that SFC64 begins with; NumPy's own way to seed takes seven times as long."""
 
     __slots__ = ("words",)
 

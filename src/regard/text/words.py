@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from regard.batch import Encoding
 from regard.errors import Problem, nearest
+from regard.text.chinese import KNOWN, Cutter
 
 Span = tuple[int, int]
 Segmenter = Callable[[str], list[Span]]  # character spans of words: ascending, apart, none with a space, none empty
 
 # Chinese characters: the unified ideographs with their extensions, the iteration mark and the zero.
 CHINESE = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# Characters that jieba's dictionary is searched for, those that it would give back one by one, and all else.
+_SCRIPTS = re.compile(f"(?P<known>[{KNOWN}]+)|(?P<other>[{CHINESE}])|[^{CHINESE}]+")
 
 
 def segmenter(name: str = "auto") -> Segmenter:
@@ -57,20 +60,48 @@ def words_of(encoding: Encoding, texts: Sequence[str], segment: Segmenter) -> ND
     return out
 
 
+def words_of_all(encodings: Sequence[Encoding], texts: Sequence[str], segment: Segmenter) -> NDArray[np.int64]:
+    """The same for a text of each encoding, end to end: (tokens of all,)."""
+    if any(encoding.offsets is None or encoding.words is None for encoding in encodings):
+        raise ValueError("words are found by offsets: encode with detail=True")
+    if not encodings:
+        return np.empty(0, dtype=np.int64)
+    # All texts laid end to end, a character apart, so that one search finds the words of all.
+    bases = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
+    spans = [segment(text) for text in texts]
+    counts = np.array([len(found) for found in spans])
+    ends = np.array([end for found in spans for _, end in found], dtype=np.int64) + np.repeat(bases, counts)
+    sizes = [len(encoding.ids) for encoding in encodings]
+    starts = np.concatenate([e.offsets[:, 0] for e in encodings if e.offsets is not None]) + np.repeat(bases, sizes)
+    out: NDArray[np.int64] = np.searchsorted(ends, starts, side="right") - np.repeat(counts.cumsum() - counts, sizes)
+    out[np.concatenate([e.words for e in encodings if e.words is not None]) < 0] = -1
+    return out
+
+
 def _by_space(text: str) -> list[Span]:
     return [found.span() for found in _pattern().finditer(text)]
 
 
 def _by_script(text: str) -> list[Span]:
     out: list[Span] = []
-    for found in re.finditer(f"[{CHINESE}]+|[^{CHINESE}]+", text):
-        segment = _by_jieba if re.match(f"[{CHINESE}]", found[0]) else _by_space
-        out += [(found.start() + start, found.start() + end) for start, end in segment(found[0])]
+    for found in _SCRIPTS.finditer(text):
+        start, end = found.span()
+        if found.lastgroup == "known":
+            out += [(start + first, start + last) for first, last in _cutter()(found[0])]
+        elif found.lastgroup == "other":
+            out.append((start, end))
+        else:
+            out += [word.span() for word in _pattern().finditer(text, start, end)]
     return out
 
 
 def _by_jieba(text: str) -> list[Span]:
     return [(start, end) for word, start, end in _jieba().tokenize(text) if not word.isspace()]
+
+
+@lru_cache
+def _cutter() -> Cutter:
+    return Cutter(_jieba())
 
 
 @lru_cache
