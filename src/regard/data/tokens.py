@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from regard import disk
 from regard.errors import Problem
 from regard.text.tokenizer import Tokenizer, clean
-from regard.text.words import Segmenter, segmenter, words_of
+from regard.text.words import Segmenter, segmenter, words_of_all
 
 WORD, SENTENCE, DOCUMENT = 1, 2, 4
 CHUNK = 512  # documents tokenised at a time
@@ -82,11 +82,12 @@ def _numbered(
     lines = [[line for line in document.text.split("\n") if line.strip()] for document in documents]
     flat = [clean(line) for own in lines for line in own]
     encodings = tokenizer.encode(flat, max_length=ENDLESS, detail=True) if flat else []
-    ids, marks = [], []
-    for encoding, line in zip(encodings, flat, strict=True):
-        words = words_of(encoding, [line], segment)
-        inner = np.flatnonzero(words >= 0)
-        words = words[inner]
+    ids, marks, stop = [], [], 0
+    found = words_of_all(encodings, flat, segment)
+    for encoding in encodings:
+        start, stop = stop, stop + len(encoding.ids)
+        inner = np.flatnonzero(found[start:stop] >= 0)
+        words = found[start:stop][inner]
         own = np.zeros(len(inner), dtype=np.uint8)
         own[:1] = WORD | SENTENCE
         own[1:] |= (words[1:] != words[:-1]).astype(np.uint8) * WORD
