@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -79,10 +81,25 @@ def test_a_folder_that_cannot_be_is_a_problem(tmp_path: Path):
     assert not list((tmp_path / "a" / "b").iterdir())
 
 
+def test_a_place_that_is_a_folder_is_a_problem(tmp_path: Path):
+    with pytest.raises(Problem, match="is a folder"):
+        disk.make_place(tmp_path)
+    assert disk.make_place(str(tmp_path / "a" / "b.csv")) == tmp_path / "a" / "b.csv" and (tmp_path / "a").is_dir()
+
+
 def test_json_has_no_nan():
     value = {"a": [float("nan"), 1.5, (float("inf"), "NaN")], "b": {"c": -float("inf")}, "d": "中"}
     assert json.loads(disk.to_json(value)) == {"a": [None, 1.5, [None, "NaN"]], "b": {"c": None}, "d": "中"}
     assert "中" in disk.to_json(value)
+
+
+def test_json_has_no_decimals_and_no_dates():
+    value = [Decimal(7), Decimal("7.00"), Decimal("0.25"), Decimal("NaN"), Decimal("-Infinity")]
+    assert disk.to_json(value) == "[7, 7.0, 0.25, null, null]"
+    value = {"day": date(2026, 1, 2), "then": datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "hour": time(3, 4)}
+    assert json.loads(disk.to_json(value)) == {
+        "day": "2026-01-02", "then": "2026-01-02T03:04:00+00:00", "hour": "03:04:00",
+    }  # fmt: skip
 
 
 def test_a_name_that_is_no_utf8_is_explained(tmp_path: Path):

@@ -93,3 +93,12 @@ def test_a_head_without_weights_is_a_problem(tiny: Path, tmp_path: Path):
     (tmp_path / "model" / "regard.json").write_text(json.dumps(card))
     with pytest.raises(regard.Problem, match="those of the head"):
         regard.load(tmp_path / "model")
+
+
+def test_a_precision_that_there_is_not_is_a_problem(tiny: Path):
+    """It would be float32, and whoever measures would not know."""
+    with pytest.raises(regard.Problem, match=r"Did you mean 'bfloat16'\? Known: auto, float32, bfloat16"):
+        regard.load(tiny, precision="bf16")
+    for precision, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        model = regard.load(tiny, device="cpu", precision=precision).model
+        assert model.encoder.blocks[0].attention.part.output.weight.dtype == kind

@@ -63,6 +63,21 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Packed texts of which some tokens are hidden, and what stood there."""
+
+    packed: Packed
+    places: torch.Tensor  # (hidden,) int64: which tokens of the batch, ascending
+    truth: torch.Tensor  # (hidden,) int64: their ids
+    languages: torch.Tensor  # (hidden,) int64: the number of each one's language
+
+    def to(self, device: torch.device | str) -> Hidden:
+        """The same batch on another device."""
+        parts = (t.to(device, non_blocking=True) for t in (self.places, self.truth, self.languages))
+        return Hidden(self.packed.to(device), *parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What a model says of a packed batch; rows of `pooled` and `logits` stand in the caller's order."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,18 +20,46 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Replaces a file by what `write` puts into the open one; raises `Problem` where the disk refuses it."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
+    with refusing(path):
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)  # what is half written would hold the space that is missing
+            raise
+
+
+@contextlib.contextmanager
+def folder_whole(path: str | Path) -> Iterator[Path]:
+    """A folder to be filled that takes the place of `path` in the end; raises `Problem` where the disk refuses it."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with refusing(path):
+        shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
+        make_folder(partial)
+        try:
+            yield partial
+            if path.exists():
+                shutil.rmtree(path)
+            partial.rename(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turns what the system says of a full or forbidden disk into a `Problem` about `path`."""
     try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        yield
     except BaseException as error:
-        partial.unlink(missing_ok=True)  # what is half written would hold the space that is missing
         if refusal := _refusal(error):
             raise Problem(
                 f"{path} cannot be written: {refusal.strerror}. Free some space or check the folder's permissions, and "
-                "call again; the file that was there before is unharmed."
+                "call again; what was there before is unharmed."
             ) from error
         raise
 
@@ -67,8 +99,20 @@ def make_folder(path: str | Path) -> None:
         raise Problem(f"{path} cannot be written to: {error.strerror}. Name another folder.") from None
 
 
+def make_place(path: str | Path) -> Path:
+    """Makes the folder of a file that is to be written; raises `Problem` where that, or the file, cannot be."""
+    path = Path(path)
+    make_folder(path.parent)
+    if path.is_dir():
+        raise Problem(f"{path} is a folder. Name a file, one in it for example.")
+    return path
+
+
 def to_json(value: Any) -> str:
-    """One line of JSON; a number that is none, such as an undefined score, is null, for JSON has no NaN."""
+    """One line of JSON, which has no NaN, no infinity and no dates: null stands for a number that is none.
+
+    Decimals become numbers, and dates and times words as in ISO 8601.
+    """
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
@@ -77,4 +121,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, Decimal):  # the exponent of what is no number is a letter
+        value = int(value) if value.as_tuple().exponent == 0 else float(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

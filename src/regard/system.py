@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from regard import disk, hub, views
 from regard.batch import Encoding, Output, Packed
 from regard.data.packing import cut, pack
-from regard.errors import Problem
+from regard.errors import Problem, nearest
 from regard.lens.attribute.explanation import Explanation
 from regard.lens.bind import bound, record
 from regard.lens.edit import Edit, Patch, Recording, tokens_named
+from regard.lens.guards import verdicts
 from regard.lens.look import Look
 from regard.model import checkpoint as checkpoints
 from regard.model.encoder import bert, lower_precision
@@ -27,12 +29,14 @@ from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
 from regard.model.taps import Edit as TapEdit
 from regard.model.taps import Tap
+from regard.model.words import WordHead
 from regard.text.tokenizer import Tokenizer
 
 log = logging.getLogger("regard")
 Array = NDArray[np.float32]
 BATCH_TOKENS = 4096  # beyond this the activations outgrow a processor's cache, below it calls cost more than work
 MEASURED = "faithful.json"  # what `regard faithful` writes beside a model
+PRECISIONS = ("auto", "float32", "bfloat16")
 CHUNK = 8192  # texts tokenised and sorted by length at a time, so that memory does not grow with the corpus
 
 
@@ -133,6 +137,10 @@ class System:
             self.tokenizer, self.model, self.outputs, text, pair,
             method=method, label=label, labels=self.card.labels, max_length=self.card.max_length,
         )  # fmt: skip
+
+    def fill(self, text: str, pair: str | None = None, *, top: int = 5) -> list[list[tuple[str, float]]]:
+        """The likeliest words of each [MASK], likeliest first, with their probabilities."""
+        return views.fill(self.tokenizer, self.model, text, pair, top=top, max_length=self.card.max_length)
 
     def answer(self, row: Any) -> Answer:
         """A row of `predict` in words."""
@@ -279,6 +287,10 @@ def load(
     `precision` is float32, bfloat16, or auto: float32 on a CPU, where it is exact and not much slower, and bfloat16 on
     a GPU.
     """
+    if precision not in PRECISIONS:
+        raise Problem(
+            f"There is no precision '{precision}'. {nearest(precision, PRECISIONS)}Known: {', '.join(PRECISIONS)}."
+        )
     folder, origin, tokenizer = open_folder(name, revision=revision)
     card = read_card(folder, origin)
     model = build(origin, card, kernel=kernel)
@@ -287,17 +299,24 @@ def load(
     if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
         lower_precision(model.encoder)
     system = System(tokenizer, model, origin, card)
-    system.faithful = _measured(folder / MEASURED)
+    with suppress(Problem):  # figures that nobody can read are no reason not to load
+        system.faithful = measured(folder)
     return system
 
 
-def _measured(path: Path) -> dict[str, Any] | None:
-    """What `regard faithful` has written beside a model; None where it has not, or where nobody can read it."""
+def measured(place: str | Path) -> dict[str, Any] | None:
+    """What `regard faithful` wrote to a model's folder or a file, or None; raises `Problem` for anything else."""
+    path = Path(place)
+    path = path / MEASURED if path.is_dir() else path
+    if not path.exists():
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if verdicts(found) and {"deletion", "texts", "data"} <= found.keys():
+            return found  # type: ignore[no-any-return]
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        pass
+    raise Problem(f"{path} cannot be read. Delete it, or measure again with regard faithful.")
 
 
 def open_folder(name: str | Path, *, revision: str = "main") -> tuple[Path, checkpoints.Checkpoint, Tokenizer]:
@@ -336,9 +355,9 @@ def build(
         card.pooling, config.width, dense=card.pooling == "first" and (origin.has_pooler or bool(card.task))
     )
     outputs = 1 if card.task == "regress" else len(card.labels)
-    model = Model(
-        bert(config, kernel=kernel), pooling, Head(config.width, outputs, config.dropout) if card.task else None
-    )
+    head = Head(config.width, outputs, config.dropout) if card.task else None
+    words = WordHead(config, apart=origin.words_apart) if origin.has_words and not card.task else None
+    model = Model(bert(config, kernel=kernel), pooling, head, words)
     fresh = origin.fill(model, without=() if old_head else ("head.",))
     if old_head and any(name.startswith("head.") for name in fresh):
         raise Problem(

@@ -42,11 +42,13 @@ def look(
             raise Problem(f"There is no {name} {number}: this model's are numbered from 0 to {count - 1}.")
     texts = [clean(t) for t in (text, pair) if t is not None]
     encoding = tokenizer.encode(texts[:1], texts[1:] or None, max_length=max_length, detail=True)[0]
+    assert encoding.words is not None
+    if pair is not None and not (encoding.segments[encoding.words >= 0] == 1).any():
+        raise Problem("The second text has no token to look at. Leave it out, or write one.")
     layers = range(config.layers) if layer is None else [layer]
     heads = range(config.heads) if head is None else [head]
     found = capture(encoder, pack([encoding]).to(_device(model)), layers=layers, values=True)
     norms = [value_norms(encoder, found, number, 0)[:, heads].cpu().numpy() for number in layers]
-    assert encoding.words is not None
     return Look(
         text=text,
         pair=pair,
@@ -105,6 +107,31 @@ def explain(
     gap = float(methods.GAPS[method](model, packed, target, scores)) if method in methods.GAPS else None
     tokens = tuple(tokenizer.tokens(encoding))
     return Explanation(tokens, scores[0].cpu().numpy(), method, said, probability, gap, encoding.dropped)
+
+
+def fill(
+    tokenizer: Tokenizer, model: Model, text: str, pair: str | None, *, top: int, max_length: int
+) -> list[list[tuple[str, float]]]:
+    """The likeliest words of each [MASK] of a text, with their probabilities; see `System.fill`."""
+    mask = tokenizer.number("[MASK]")
+    if model.words is None or mask is None:
+        raise Problem(
+            "This checkpoint has no head that guesses hidden words: those of sentence encoders and of tasks have lost "
+            "theirs. Name one that was pre-trained and no more, such as google-bert/bert-base-uncased."
+        )
+    encoding = tokenizer.encode([text], None if pair is None else [pair], max_length=max_length)[0]
+    places = np.flatnonzero(encoding.ids == mask)
+    if not len(places):
+        cut = f" in its first {max_length} tokens" if encoding.dropped else ""
+        raise Problem(f"The text has no [MASK]{cut}. Write one for each hidden word, as in 'The [MASK] barked.'")
+    with torch.no_grad():
+        packed = pack([encoding]).to(_device(model))
+        states = model.encoder(packed)[torch.from_numpy(places).to(packed.ids.device)]
+        shares, numbers = model.words(states, model.encoder.embeddings.word).softmax(-1).topk(top)
+    return [
+        [(tokenizer.token(number), share) for number, share in zip(*pair, strict=True)]
+        for pair in zip(numbers.tolist(), shares.tolist(), strict=True)
+    ]
 
 
 def _output(label: str, labels: Sequence[str]) -> int:

@@ -238,6 +238,8 @@ BAD = {
     "a patch from nowhere": (["edit", "{trained}", "{reviews}", "--patch", "0.0"], "--with"),
     "no edits file": (["edit", "{trained}", "{reviews}", "--edits", "nowhere.json"], "nowhere.json"),
     "no ranking": (["edit", "{trained}", "{reviews}", "--drop", "0.0", "--out", "x.parquet"], "--out is for --rank"),
+    "a ranking kept": (["edit", "{trained}", "{reviews}", "--rank", "--save", "x.json"], "--rank makes none"),
+    "no precision": (["eval", "{trained}", "{reviews}", "--precision", "float16"], "no precision 'float16'"),
     "no recipe": (["train", "nowhere.toml"], "nowhere.toml"),
 }
 
@@ -253,6 +255,26 @@ def test_an_error_is_one_paragraph_with_its_cure(name: str, trained: Path, tiny:
     paragraph = done.stderr[done.stderr.index("regard: ") :].strip()
     assert "Traceback" not in done.stderr and "\n\n" not in paragraph
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "{model}", "{reviews}"],
+        ["edit", "{model}", "{reviews}", "--rank"],
+        ["faithful", "{model}", "{reviews}"],
+        ["heads", "{model}", "{reviews}"],
+        ["heads", "query", "{model}", "SELECT 1"],
+        ["clark", "{model}", "--corpus", "{reviews}"],
+    ],
+    ids=" ".join,
+)
+def test_a_folder_as_out_is_refused_before_the_work(words, reviews: Path, tmp_path: Path):
+    """The model, which would be a problem as well, is not asked for."""
+    (tmp_path / "a.csv").mkdir()
+    done = regard(*(word.format(model="no/such-model", reviews=reviews) for word in words), "--out", tmp_path / "a.csv")
+    assert done.returncode == 2
+    assert "a.csv is a folder" in " ".join(done.stderr.split())
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

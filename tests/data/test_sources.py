@@ -3,12 +3,13 @@ import json
 import lzma
 import random
 import sys
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regard.data.sources import Table, locate, read, write
+from regard.data.sources import Table, locate, read, ready, write
 from regard.errors import Problem
 
 REAL = [
@@ -293,7 +294,8 @@ CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     ['"', '""', '"a"', "a\tb", "a\nb", "\r", "\r\n", "", " ", "a,b;c", "-", "\u2028", "\ufeff", '"a" b', "'"]
 )
 NAMES = st.sampled_from([["text", "label"], ["text"], ["sentence1", "sentence2", "label", "prediction"]])
-VALUE = CELL | st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.lists(CELL, max_size=3)
+FLOAT = st.floats(allow_nan=False, allow_infinity=False)  # the others JSON does not have
+VALUE = CELL | st.none() | st.booleans() | st.integers() | FLOAT | st.lists(CELL, max_size=3)
 
 
 def _junk_free(columns):
@@ -325,9 +327,23 @@ def test_json_is_written_for_people(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == [{"text": "好"}, {"text": "坏"}]
 
 
+def test_json_that_is_written_is_json(tmp_path):
+    """Numbers that are none are null: no other program would read NaN or Infinity."""
+    rows = [{"score": float("nan"), "parts": [float("inf"), Decimal("0.5")]}, {"score": Decimal(2)}]
+    first, second = '{"score": null, "parts": [null, 0.5]}', '{"score": 2, "parts": null}'
+    write(rows, tmp_path / "a.jsonl")
+    assert (tmp_path / "a.jsonl").read_text() == f"{first}\n{second}\n"
+    write(rows, tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == f"[\n{first},\n{second}\n]\n"
+    write([{"a": [Decimal(1), Decimal("0.5")]}], tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == 'a\n"[1, 0.5]"\n'
+
+
 def test_a_place_that_cannot_be_written_is_a_problem(tmp_path):
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(Problem, match="cannot be written"):
         write([{"text": "a"}], tmp_path / "a.csv")
     with pytest.raises(Problem, match="Known endings"):
         write([{"text": "a"}], tmp_path / "a.xlsx")
+    with pytest.raises(Problem, match="is a folder"):
+        ready(tmp_path / "a.csv")

@@ -101,6 +101,7 @@ def test_a_place_is_found_by_its_name_or_number(pair, word, place):
         ("goood", "Did you mean 'good'"),
         ("abc", r"several: a ##b ##c.*4 to 6.*--words"),
         ("99", "positions 0 to 10"),
+        ("--1", "No token is '--1'"),
         ("zebra", r"tokens are: \[CLS\] a good"),
     ],
 )
@@ -115,3 +116,8 @@ def test_a_notebook_shows_it_escaped_and_without_script(system):
         assert "<script" not in text and "<b>" not in text and "not measured on this model" in text
         assert all(name in text for name in ("good", "film", "[CLS]"))
     assert "layer 1, head 2" in text
+
+
+def test_a_second_text_without_a_token_is_a_problem(system):
+    with pytest.raises(regard.Problem, match="second text has no token"):
+        system.look("abc", " \u200b")

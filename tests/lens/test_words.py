@@ -5,7 +5,7 @@ import torch
 
 from regard.data.packing import pack
 from regard.lens.capture import capture
-from regard.lens.words import merged, to_words, units
+from regard.lens.words import merged, units
 
 
 def test_units_of_a_pair_stay_apart():
@@ -27,4 +27,3 @@ def test_to_a_word_the_sum_and_from_a_word_the_mean(draw_model, draw_encodings):
                 expected[head, u, w] = total / len(rows)
     torch.testing.assert_close(merged(weights, of), expected)
     torch.testing.assert_close(merged(weights, of).sum(-1), torch.ones(3, of.max() + 1))
-    torch.testing.assert_close(to_words(weights[:, 3:4], of), expected[:, 2:3])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regard.measure.resample import wilson
-from regard.measure.selection import best, shares
+from regard.measure.selection import FEWEST, best, known, shares
 
 
 def test_shares_and_gains_with_intervals_that_hold_them():
@@ -33,3 +33,15 @@ def test_texts_are_resampled_and_not_items():
 def test_all_right_is_not_certain():
     found = shares(np.full((6, 1), 2), np.full(6, 2), baseline=0)
     assert (found.low[0], found.high[0]) == pytest.approx(wilson(12, 12))
+
+
+@pytest.mark.parametrize("right", [1, 2])
+def test_few_texts_give_no_interval(right):
+    """One text drawn again is always itself, so that all its resamples are one point."""
+    for texts in (1, FEWEST - 1):
+        found = shares(np.tile([[right, 0]], (texts, 1)), np.full(texts, 2), baseline=1)
+        assert found.value.tolist() == [right / 2, 0] and found.gain.tolist() == [right / 2, 0]
+        for bounds in (found.low, found.high, found.gain_low, found.gain_high):
+            assert [known(bound) for bound in bounds] == [None, None]
+    found = shares(np.tile([[right, 0]], (FEWEST, 1)), np.full(FEWEST, 2), baseline=1)
+    assert np.isfinite([found.low, found.high, found.gain_low, found.gain_high]).all()

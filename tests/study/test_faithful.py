@@ -13,8 +13,8 @@ import regard
 from regard.errors import Problem
 from regard.model.heads import Head, Model
 from regard.model.pooling import First
-from regard.study.faithful import guard, measure, measured
-from regard.system import Card, System
+from regard.study.faithful import guard, measure
+from regard.system import Card, System, measured
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,53 @@ def test_the_table_lies_beside_the_model_and_is_what_was_returned(model, reviews
         assert {**one, "seconds": 0} == {**table["methods"][name], "seconds": 0}
 
 
+def test_a_method_measured_later_joins_the_others(model, reviews, caplog):
+    setting = {"texts": 9, "seed": 1, "level": "word", "deletion": "drop"}
+    first = measure(str(model), str(reviews), methods=["rollout"], **setting)
+    both = measure(str(model), str(reviews), methods=["relevance"], **setting)
+    assert [*both["methods"]] == ["rollout", "relevance"] and not caplog.records
+    assert both["methods"]["rollout"] == first["methods"]["rollout"]
+    assert measured(model) == {key: value for key, value in both.items() if key != "out"}
+    assert (both["seed"], both["drawn"], both["texts"]) == (1, 9, 9)
+    again = measure(str(model), str(reviews), methods=["rollout", "relevance"], **setting)
+    for name, one in again["methods"].items():
+        for figure in one.keys() - {"seconds"}:
+            assert one[figure] == pytest.approx(both["methods"][name][figure], abs=1e-6)
+
+
+def test_the_cure_of_a_method_not_measured_cures_it(model, reviews):
+    """Whoever follows the guard's word, method by method, has them all in the end."""
+    measure(str(model), str(reviews), methods=["rollout"], texts=7, seed=3, deletion="pad")
+    said = guard(measured(model), "relevance")
+    command = said[said.index("regard faithful") :].removesuffix(".").split()
+    assert command[2:4] == ["MODEL", "reviews.csv"]
+    done = regarded("faithful", model, reviews, *command[4:])
+    assert done.returncode == 0 and "replaced" not in done.stderr, done.stderr
+    for name in ("rollout", "relevance"):
+        assert "the answer's probability falls by" in guard(measured(model), name)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"texts": 8}, {"deletion": "drop"}, {"level": "word"}], ids=str)
+def test_figures_of_another_setting_are_replaced_and_that_is_said(change, model, reviews, caplog):
+    setting = {"texts": 9, "seed": 1}
+    measure(str(model), str(reviews), methods=["rollout"], **setting)
+    elsewhere = measure(str(model), str(reviews), methods=["relevance"], out=str(model / "b.json"), **setting | change)
+    assert [*measured(model)["methods"]] == ["rollout"] and measured(elsewhere["out"]) and not caplog.records
+    table = measure(str(model), str(reviews), methods=["relevance"], **setting | change)
+    assert [*table["methods"]] == [*measured(model)["methods"]] == ["relevance"]
+    assert "are replaced: of rollout, on 9 texts of reviews.csv (deletion: mask)" in caplog.text
+
+
+def test_figures_of_another_file_of_that_name_are_replaced(model, reviews, tmp_path, caplog):
+    measure(str(model), str(reviews), methods=["rollout"], texts=9)
+    other = tmp_path / "other" / reviews.name
+    other.parent.mkdir()
+    header, *rows = reviews.read_text().splitlines()
+    other.write_text("\n".join([header, *rows[len(rows) // 2 :], *rows[: len(rows) // 2]]) + "\n")
+    table = measure(str(model), str(other), methods=["relevance"], texts=9)
+    assert [*table["methods"]] == ["relevance"] and "are replaced" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -87,6 +134,19 @@ def test_a_broken_table_says_how_to_mend_it(model):
         measured(model)
 
 
+@pytest.mark.parametrize("methods", [{"rollout": {}}, {"rollout": {"comprehensiveness": [0.1, None, 0.2]}}, [], {}])
+def test_figures_that_are_missing_count_as_not_measured(methods, model, reviews, caplog):
+    random = {"comprehensiveness": [0.2, 0.1, 0.3]}
+    table = {"deletion": "mask", "texts": 9, "data": "x.csv", "random": random, "methods": methods}
+    assert "has not been measured" in guard(table, "rollout")
+    (model / "faithful.json").write_text(json.dumps(table))
+    with pytest.raises(Problem, match="measure again"):
+        measured(model)
+    assert regard.load(model).faithful is None
+    measure(str(model), str(reviews), methods=["rollout"], texts=3)
+    assert regard.load(model).faithful == measured(model) and "is replaced" in caplog.text
+
+
 def test_the_guard_says_what_is_known():
     assert "has not been measured" in guard(None, "rollout")
 
@@ -103,6 +163,7 @@ def test_the_guard_says_what_is_known():
         table, "rollout"
     )
     assert "--methods flow" in guard(table, "flow")
+    assert guard(table | {"refused": {"flow": "It is slow."}}, "flow").endswith("but flow was left out: It is slow.")
 
 
 def test_an_answer_is_explained_by_every_method_and_for_any_label(model):
@@ -147,3 +208,8 @@ def test_the_commands_as_a_user_types_them(model, reviews):
     table = json.loads(said.stdout)
     assert table["label"] == "positive" and len(table["scores"]) == len(table["tokens"]) == 7
     assert table["guard"].startswith("Measured on 5 texts of reviews.csv (deletion: pad)")
+
+
+def test_a_seed_below_0_is_refused_before_the_work(reviews):
+    done = regarded("faithful", "no/such-model", reviews, "--seed", "-1")
+    assert done.returncode == 2 and "--seed" in done.stderr and "unexpected" not in done.stderr, done.stderr

@@ -249,3 +249,38 @@ def test_a_wrong_question_names_the_columns(tmp_path):
     (tmp_path / "no.parquet").write_text("no")
     with pytest.raises(Problem, match="parquet"):
         query(tmp_path / "no.parquet", "SELECT 1")
+
+
+def test_a_file_is_asked_whatever_its_letters(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "Heads.parquet"
+    pq.write_table(pa.table({"n": [1, 2]}), path)
+    for name in ("heads", "Heads", "HEADS"):
+        assert query(path, f"SELECT max(n) AS n FROM {name}").to_pylist() == [{"n": 2}]
+
+
+def test_a_table_that_breaks_off_is_a_problem(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "heads.parquet"
+    pq.write_table(pa.table({"n": [1, 2]}), path)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(Problem, match=r"heads\.parquet is no sound Parquet file .*again"):
+        query(path, "SELECT * FROM heads")
+
+
+def test_sums_and_dates_of_a_question_are_written_as_json(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"n": [1, 2]}), tmp_path / "heads.parquet")
+    sql = "SELECT sum(n) AS n, sum(n / 4)::DECIMAL(9, 2) AS part, DATE '2026-01-02' AS day FROM heads"
+    expected = [{"n": 3, "part": 0.75, "day": "2026-01-02"}]
+    out = tmp_path / "answer.jsonl"
+    child = run(["-m", "regard"], "heads", "query", tmp_path / "heads.parquet", sql, "--out", out, "--json")
+    answer, error = child.communicate()
+    assert child.returncode == 0, error
+    assert json.loads(answer)["rows"] == expected == [json.loads(line) for line in out.read_text().splitlines()]

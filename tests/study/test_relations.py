@@ -1,6 +1,7 @@
 """A study of relations from files to rows: which heads are chosen on which half, and what is left out and said."""
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from regard.data.sources import read as read_rows
 from regard.data.splits import split
@@ -116,13 +118,45 @@ def test_chance_stands_beside_the_best(system, corpus):
     assert relations.study(system, corpus, random_weights=False, seed=1).best()[0] != again.best()[0]
 
 
+def test_a_relation_of_few_sentences_has_no_interval(system, bank):
+    """However many words it has: here it is in two sentences, one of each half."""
+    whole = read_treebank(bank).first(40)
+    halves = split(40, (0.5, 0.5), seed=0, groups=[" ".join(s.forms) for s in whole.sentences])
+    sentences = list(whole.sentences)
+    for i in (next(i for i in half if "near:on" in sentences[i].relations) for half in halves):
+        renamed = tuple(name.replace("near:on", "rare") for name in sentences[i].relations)
+        sentences[i] = dataclasses.replace(sentences[i], relations=renamed)
+    corpus = relations.read(system, dataclasses.replace(whole, sentences=tuple(sentences)))
+    found = relations.study(system, corpus, random_weights=False)
+    bounds = ("low", "high", "offset_low", "offset_high", "gain_low", "gain_high")
+    for row in found.rows:
+        assert all((row[name] is None) == (row["relation"] == "rare") for name in bounds)
+    row = next(row for row in found.best() if row["relation"] == "rare")
+    many = dataclasses.replace(found, rows=[row | {"n": 20, "accuracy": 1.0, "gain": 1.0}])
+    console = Console(width=200, force_terminal=True, color_system="standard", file=io.StringIO())
+    console.print(tables.relations(many))
+    said = " ".join(console.file.getvalue().split())
+    assert " 100.0 " in said and "too few texts for an interval" in said  # neither in bold nor with bounds
+
+
+def test_probes_scored_on_few_sentences_have_no_interval(system, bank):
+    corpus = relations.read(system, read_treebank(bank).first(9))
+    rows = probes.study(system, corpus, seeds=1, random_weights=False)
+    assert all(row["low"] is None and row["high"] is None for row in rows)
+    console = Console(width=200, file=io.StringIO())
+    console.print(tables.probes(rows))
+    lines = console.file.getvalue().splitlines()
+    assert not any("[" in line for line in lines) and "too few texts for an interval" in lines[-1]
+
+
 def test_a_treebank_too_small(system, bank):
     with pytest.raises(Problem, match="fewer than two sentences"):
         relations.read(system, read_treebank(bank).first(1))
     whole = read_treebank(bank)
     equal = relations.read(system, dataclasses.replace(whole, sentences=whole.sentences[:1] * 2))
-    with pytest.raises(Problem, match="too few"):
-        relations.study(system, equal)
+    for study in (relations.study, probes.study):
+        with pytest.raises(Problem, match=r"too few different .*, 1: .* Name a treebank with more sentences"):
+            study(system, equal)
     words = tuple(dataclasses.replace(s, relations=("punct",) * len(s.relations)) for s in whole.sentences[:4])
     with pytest.raises(Problem, match="no word with a head"):
         relations.read(system, dataclasses.replace(whole, sentences=words))
@@ -130,6 +164,19 @@ def test_a_treebank_too_small(system, bank):
     marks = [dataclasses.replace(gold, punctuation=np.ones(len(gold.heads), bool)) for gold in corpus.golds]
     with pytest.raises(Problem, match="no word to score"):
         probes.study(system, dataclasses.replace(corpus, golds=tuple(marks)))
+
+
+def test_sentences_whose_words_become_no_tokens_are_left_out(system, bank):
+    """Control characters are nothing to the tokenizer; a word alone has no other to depend on."""
+    whole = read_treebank(bank).first(3)
+    bare = dataclasses.replace(whole.sentences[0], forms=("\x01",) * len(whole.sentences[0].forms))
+    lone = dataclasses.replace(bare, forms=("a", *bare.forms[1:]))
+    corpus = relations.read(system, dataclasses.replace(whole, sentences=(*whole.sentences[:2], bare, lone)))
+    assert corpus.sentences == whole.sentences[:2]
+    assert "2 sentences have fewer than two words that become tokens, and are left out." in corpus.said
+    for sentences in ((bare,) * 4, (*whole.sentences[:1], bare, lone)):
+        with pytest.raises(Problem, match="fewer than two sentences that the model can read"):
+            relations.read(system, dataclasses.replace(whole, sentences=sentences))
 
 
 def test_probes_of_a_treebank(system, corpus):
@@ -189,6 +236,15 @@ def test_what_cannot_be_done_is_said_at_once(words, said, tiny, bank):
     done = regard(tiny, *(word.format(tiny=tiny, bank=bank) for word in words))
     assert (done.returncode, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.split())
+
+
+def test_too_few_sentences_for_probes_are_said_before_heads_are_read(tiny, tmp_path):
+    path = tmp_path / "few.conllu"
+    first = "1\ta\t_\tX\t_\t_\t0\troot\t_\t_\n2\tb\t_\tX\t_\t_\t1\tfar\t_\t_\n"
+    path.write_text(f"{first}\n{first}3\t\x01\t_\tX\t_\t_\t1\tfar\t_\t_\n\n")  # one has a word without tokens
+    done = regard(tiny, path, "--probe", "--out", tmp_path / "heads.parquet")
+    assert done.returncode == 2 and "Name a treebank with more sentences" in " ".join(done.stderr.split())
+    assert not (tmp_path / "heads.parquet").exists()
 
 
 @pytest.mark.slow

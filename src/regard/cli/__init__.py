@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from regard.cli import edits, heads, look, runs, vocabularies
+from regard.cli import edits, heads, look, pretrain, runs, vocabularies
 from regard.cli.app import app
 from regard.errors import Problem
 
-__all__ = ["edits", "heads", "look", "main", "runs", "vocabularies"]
+__all__ = ["edits", "heads", "look", "main", "pretrain", "runs", "vocabularies"]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,9 +60,8 @@ def edit(
 ) -> None:
     """Edit the attention of any layer, head and position, and see what it does to the task's metric."""
     from dataclasses import asdict
-    from pathlib import Path
 
-    from regard.data.sources import known_kind, locate, read, write
+    from regard.data.sources import locate, read, write
     from regard.lens import notation
     from regard.study.edits import compare
     from regard.study.ranking import rank as rank_heads
@@ -78,8 +78,9 @@ def edit(
     chosen += [edit for kind, words in typed for edit in notation.parse(kind, words, source=source, pair=source_pair)]
     if rank == bool(chosen):
         raise Problem("Name edits, such as --drop 3.5 or --edits edits.json, or say --rank: one of the two.")
-    if out and not (rank and known_kind(Path(out))):
-        raise Problem("--out is for --rank, and its name must end in .parquet, .csv, .tsv or .jsonl.")
+    if save and rank:
+        raise Problem("--save keeps edits, and --rank makes none. Leave out one of the two.")
+    target = _target(out, rank=rank)
     if save:
         notation.write(chosen, save)
     system = load(model, precision=precision)
@@ -93,9 +94,9 @@ def edit(
             )
         else:
             effect = compare(system, examples, chosen, advance=screen.counter("predicting", 2 * len(examples)))
-    if rank and out:
-        write([asdict(row) for row in ranking.heads], out)
-        said.append(f"{len(ranking.heads):,} rows are in {out}")
+    if target:
+        write([asdict(row) for row in ranking.heads], target)
+        said.append(f"{len(ranking.heads):,} rows are in {target}")
     if as_json:
         print_json(ranking.table() if rank else effect.table())
         return
@@ -105,6 +106,15 @@ def edit(
         _show_ranking(ranking)
     else:
         _show_effect(effect)
+
+
+def _target(out: str, *, rank: bool) -> Path | None:
+    """Where the ranking goes, if anywhere; what cannot be written is a problem now, before any work is done."""
+    from regard.data.sources import known_kind, ready
+
+    if out and not (rank and known_kind(Path(out))):
+        raise Problem("--out is for --rank, and its name must end in .parquet, .csv, .tsv or .jsonl.")
+    return ready(out) if out else None
 
 
 def _show_effect(effect: Effect) -> None:

@@ -46,6 +46,8 @@ def relations(
     bank = read(treebank, subtypes=subtypes).first(sentences)
     system = load(model, precision="float32")
     corpus = heads.read(system, bank)
+    if probe:
+        probes.parts(probes.whole(corpus), seed=seed)  # too few sentences are better said before the work
     runs = 1 + random_weights
     with Screen(quiet=as_json) as screen:
         advance = screen.counter("reading heads", len(corpus.sentences) * runs)
@@ -214,10 +216,7 @@ def clark(
     from regard.study.clark import experiments, report, verdicts
     from regard.system import load
 
-    target = Path(out)
-    disk.make_folder(target.parent)
-    if target.is_dir():
-        raise Problem(f"{target} is a folder. Name a file for the page, such as --out {target / 'clark.html'}.")
+    target = disk.make_place(out)
     text = Corpus(corpus, paragraphs=paragraphs)
     bank = read(treebank).first(sentences) if treebank else None
     system = load(model, precision="float32")
@@ -261,10 +260,11 @@ def _query(path: str, sql: str, out: str, as_json: bool) -> None:
 
     if not sql:
         raise Problem('Say what to ask, for example: regard heads query heads.parquet "SELECT * FROM heads LIMIT 5".')
+    target = sources.ready(out) if out else None
     found = query(path, sql)
     rows = found.to_pylist()
-    if out:
-        sources.write(rows, sources.ready(out))
+    if target:
+        sources.write(rows, target)
     if as_json:
         print_json({"columns": found.column_names, "rows": rows})
         return

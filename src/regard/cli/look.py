@@ -73,11 +73,12 @@ def explain(
 
     from regard.lens.attribute.explanation import picture
     from regard.lens.attribute.methods import described
-    from regard.study.faithful import guard, measured
-    from regard.system import find_folder, load
+    from regard.study.faithful import guard
+    from regard.system import load
 
-    found = load(model, precision="float32").explain(text, pair or None, method=method, label=label or None)
-    line = guard(measured(find_folder(model)), method)
+    system = load(model, precision="float32")
+    found = system.explain(text, pair or None, method=method, label=label or None)
+    line = guard(system.faithful, method)
     if as_json:
         print_json(found.table() | {"guard": line})
         return
@@ -99,7 +100,7 @@ def faithful(
     format: Format = "auto",  # noqa: A002 - the option's name
     encoding: FileEncoding = "utf-8",
     out: Annotated[str, typer.Option(help="Where the table goes; by default faithful.json beside the model.")] = "",
-    seed: Annotated[int, typer.Option(help="Which texts, and which random rankings.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which texts, and which random rankings.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure whether methods of attribution find the tokens that answers depend on."""

@@ -157,15 +157,15 @@ def demo(
 
 
 def _target(path: Path, out: str) -> Path:
-    """Where predictions for a file go; a name that says no format is a problem now, before any work is done."""
-    from regard.data.sources import KINDS, known_kind
+    """Where predictions for a file go; what cannot be written is a problem now, before any work is done."""
+    from regard.data.sources import KINDS, known_kind, ready
 
     first, *rest = path.name.split(".")
     beside = Path(".".join([first, "predicted", *rest]))
     target = Path(out) if out else beside if known_kind(beside) else Path(f"{first}.predicted.csv")
     if not known_kind(target):
         raise Problem(f"The name {target} does not say in which format to write. Let it end in {', '.join(KINDS)}.")
-    return target
+    return ready(target)
 
 
 def _predict_table(system: System, table: Table, target: Path, columns: dict[str, str], as_json: bool) -> None:

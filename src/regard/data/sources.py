@@ -74,7 +74,8 @@ def read(path: str | Path, *, format: str = "auto", encoding: str = "utf-8") -> 
 def write(rows: Table | Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Writes rows in the format that the name's ending asks for, so that `read` gives the same rows again.
 
-    Text formats have one kind of value: there a list of words is joined by "|", and nothing is an empty cell.
+    Text formats have one kind of value: there a list of words is joined by "|", and nothing is an empty cell. JSON has
+    no NaN, no infinity and no dates: what stands for them is said at `disk.to_json`.
     """
     path = Path(path).expanduser()
     columns = rows.columns if isinstance(rows, Table) else _columns(rows)
@@ -97,8 +98,7 @@ def ready(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if _kind(path) == "parquet":
         arrow()
-    disk.make_folder(path.parent)
-    return path
+    return disk.make_place(path)
 
 
 def known_kind(path: Path) -> str:
@@ -253,7 +253,7 @@ def _parquet_bytes(columns: Mapping[str, list[Any]], path: Path) -> bytes:
 
 def _json_text(columns: Mapping[str, list[Any]], *, array: bool) -> str:
     values = zip(*columns.values(), strict=True)
-    lines = [json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in values]
+    lines = [disk.to_json(dict(zip(columns, row, strict=True))) for row in values]
     return "[\n" + ",\n".join(lines) + "\n]\n" if array else "".join(line + "\n" for line in lines)
 
 
@@ -267,7 +267,7 @@ def _line(row: Iterable[Any], separator: str) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, (dict, list)):
         words = isinstance(value, list) and all(isinstance(word, str) for word in value)
-        return "|".join(value) if words else json.dumps(value, ensure_ascii=False)
+        return "|".join(value) if words else disk.to_json(value)
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

@@ -136,11 +136,10 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
 
 def faithfulness(found: Mapping[str, Any] | None) -> Guard:
     """What `regard faithful` has measured on this model, or that nobody has; `found` is what its file holds."""
-    try:
-        methods = {name: _verdict(**said) for name, said in (found or {})["methods"].items()}
-        best = max(methods, key=lambda name: methods[name][0])
-    except (KeyError, TypeError, ValueError, AttributeError):  # not measured, or written by another hand
+    methods = verdicts(found)
+    if not methods:
         return Guard("faithfulness", True, {"found": UNMEASURED})
+    best = max(methods, key=lambda name: methods[name][0])
     common = {name: (found or {}).get(name, "?") for name in ("texts", "data", "deletion")}
     more, rest = (
         ", ".join(n for n, verdict in methods.items() if verdict[3] == beats) or "none" for beats in (True, False)
@@ -148,6 +147,17 @@ def faithfulness(found: Mapping[str, Any] | None) -> Guard:
     value, low, high, _ = methods[best]
     told = MEASURED.format(**common, best=best, value=value, low=low, high=high, more=more, rest=rest)
     return Guard("faithfulness", rest != "none", {**common, "methods": methods, "found": told})
+
+
+def verdicts(found: Mapping[str, Any] | None) -> dict[str, tuple[float, float, float, bool]]:
+    """Comprehensiveness, its interval and whether it beats chance, of each method in a table of `regard faithful`.
+
+    Empty where nothing was measured, or where another hand has written what cannot be read.
+    """
+    try:
+        return {name: _verdict(**said) for name, said in (found or {})["methods"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def _verdict(

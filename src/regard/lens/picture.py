@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,11 +50,12 @@ def find(look: Look, word: str) -> int:
     """
     names = [_plain(name) for name in look.names]
     size = len(names)
-    if word.lstrip("-").isdecimal() and -size <= int(word) < size:
+    is_number = re.fullmatch(r"-?\d+", word) is not None
+    if is_number and -size <= int(word) < size:
         return int(word) % size
     if _plain(word) in names:
         return names.index(_plain(word))
-    if word.lstrip("-").isdecimal():
+    if is_number:
         raise Problem(f"There is no position {word}: this text has positions 0 to {size - 1}.")
     parts = _pieces(names, _plain(word))
     if parts:

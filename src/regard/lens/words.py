@@ -24,18 +24,8 @@ def units(words: NDArray[np.int64]) -> NDArray[np.int64]:
     return begins.cumsum() - 1
 
 
-def to_words(weights: Tensor, units: NDArray[np.int64]) -> Tensor:
-    """Any rows of weights with their columns summed by unit: (..., rows, S) -> (..., rows, U)."""
-    return weights @ _members(weights, units)
-
-
 def merged(weights: Tensor, units: NDArray[np.int64]) -> Tensor:
     """Weights between units: (..., S, S) -> (..., U, U)."""
-    members = _members(weights, units)
+    of = torch.as_tensor(units, device=weights.device).unsqueeze(1)
+    members = (of == torch.arange(int(units.max()) + 1, device=weights.device)).to(weights.dtype)  # 1 or 0: (S, U)
     return (members / members.sum(0)).T @ weights @ members
-
-
-def _members(weights: Tensor, units: NDArray[np.int64]) -> Tensor:
-    """Which token is of which unit, 1 or 0: (S, U), as the weights are."""
-    of = torch.as_tensor(units, device=weights.device)
-    return (of.unsqueeze(1) == torch.arange(int(units.max()) + 1, device=weights.device)).to(weights.dtype)

@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from regard.measure.metrics import Array
 from regard.measure.resample import resampled_sums, wilson
 
+FEWEST = 5  # texts: resamples of fewer are hardly more than those texts again, and one is always itself
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What share of all items each candidate got right, with 95 % intervals; each (candidates,)."""
+    """What share of all items each candidate got right, with 95 % intervals; each (candidates,).
+
+    Bounds are nan where the items are of fewer than `FEWEST` texts, which say too little of others.
+    """
 
     value: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -39,6 +44,9 @@ def shares(hits: Array, counts: Array, *, baseline: int, seed: int = 0, resample
     """
     total = counts.sum()
     value = hits.sum(0) / total
+    if len(counts) < FEWEST:
+        none = np.full(len(value), np.nan)
+        return Shares(value, none, none, value - value[baseline], none, none)
     drawn = resampled_sums(np.column_stack([hits, counts]), seed=seed, resamples=resamples)
     again = drawn[:, :-1] / drawn[:, -1:]
     low, high = np.quantile(again, [0.025, 0.975], axis=0)
@@ -46,3 +54,8 @@ def shares(hits: Array, counts: Array, *, baseline: int, seed: int = 0, resample
         low[place], high[place] = wilson(float(value[place] * total), int(total))
     gains = np.quantile(again - again[:, [baseline]], [0.025, 0.975], axis=0)
     return Shares(value, low, high, value - value[baseline], gains[0], gains[1])
+
+
+def known(value: float) -> float | None:
+    """A number as a row of a table has it: None where it is nan, for JSON has no nan."""
+    return None if np.isnan(value) else float(value)

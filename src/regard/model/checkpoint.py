@@ -30,6 +30,10 @@ _FIXED = {
     "encoder.embeddings.norm.{p}": "embeddings.LayerNorm.{p}",
     "pooling.dense.{p}": "pooler.dense.{p}",
     "head.linear.{p}": "classifier.{p}",
+    "words.dense.{p}": "cls.predictions.transform.dense.{p}",
+    "words.norm.{p}": "cls.predictions.transform.LayerNorm.{p}",
+    "words.bias": "cls.predictions.bias",
+    "words.table": "cls.predictions.decoder.weight",
 }
 _LAYER = {
     "attention.part.joint.{p}": ["attention.self.query.{p}", "attention.self.key.{p}", "attention.self.value.{p}"],
@@ -38,6 +42,11 @@ _LAYER = {
     "feedforward.part.inner.{p}": ["intermediate.dense.{p}"],
     "feedforward.part.output.{p}": ["output.dense.{p}"],
     "feedforward.norm.{p}": ["output.LayerNorm.{p}"],
+}
+_DECODER = "cls.predictions.decoder.weight"
+_COPIES = {  # of one tensor under two names, which files may hold
+    _DECODER: "embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _CONFIG = {
     "vocabulary": "vocab_size",
@@ -76,6 +85,17 @@ class Checkpoint:
     settings: dict[str, Any]  # config.json, whole
     tensors: dict[str, Tensor]
     spelling: dict[str, str]  # our plain foreign name -> the name in the file
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is a trained head for hidden words."""
+        return "cls.predictions.transform.dense.weight" in self.tensors
+
+    @property
+    def words_apart(self) -> bool:
+        """Whether that head compares with word vectors of its own; old files hold a copy of the encoder's."""
+        own, shared = (self.tensors.get(name) for name in (_DECODER, "embeddings.word_embeddings.weight"))
+        return own is not None and shared is not None and not torch.equal(own, shared)
 
     @property
     def has_pooler(self) -> bool:
@@ -148,6 +168,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = dict(foreign_tensors(model, origin.config.layers))
     if keep:
+        copied = {name: of for name, of in _COPIES.items() if name in origin.tensors and name not in tensors}
+        tensors |= {name: tensors[of] for name, of in copied.items() if of in tensors}
         tensors = {name: _narrow(tensors.get(name, old), old) for name, old in (tensors | origin.tensors).items()}
         named = {origin.spelling.get(name, name): t for name, t in tensors.items()}
     else:

@@ -10,6 +10,7 @@ from regard.model.encoder import Encoder
 from regard.model.linear import Linear
 from regard.model.pooling import First
 from regard.model.taps import Tap, see
+from regard.model.words import WordHead
 
 
 class Head(nn.Module):
@@ -26,11 +27,13 @@ class Head(nn.Module):
 
 
 class Model(nn.Module):
-    """Packed ids in, hidden states, pooled vectors and, with a head, logits out."""
+    """Packed ids in, hidden states, pooled vectors and, with a head, logits out; `words` guesses hidden words."""
 
-    def __init__(self, encoder: Encoder, pooling: nn.Module, head: Head | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, pooling: nn.Module, head: Head | None = None, words: WordHead | None = None
+    ) -> None:
         super().__init__()
-        self.encoder, self.pooling, self.head = encoder, pooling, head
+        self.encoder, self.pooling, self.head, self.words = encoder, pooling, head, words
 
     def forward(self, packed: Packed, *, tap: Tap | None = None, hidden: bool = True) -> Output:
         """Runs all parts; `tap` watches or edits any interior value.

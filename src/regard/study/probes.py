@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard.data.splits import split
 from regard.errors import Problem
 from regard.lens.probe import PROBES, TASKS, Example, Trial, example, fit
 from regard.measure.metrics import Array
-from regard.measure.selection import shares
+from regard.measure.selection import known, shares
 from regard.model.encoder import Encoder
-from regard.study.relations import CHANCES, MODEL, Advance, Corpus, untrained
+from regard.study.relations import CHANCES, MODEL, Advance, Corpus, parted, seen, untrained
 from regard.study.texts import captures
 from regard.system import System
 
@@ -47,10 +46,7 @@ def study(
     `advance` is told of every sentence read; `steps` says how many there will be.
     """
     corpus = whole(corpus)
-    texts = [" ".join(s.forms) for s in corpus.sentences]
-    learn, held = split(len(texts), (1 - HELD, HELD), seed=seed, groups=texts)
-    if all(corpus.golds[i].punctuation.all() for i in held):
-        raise Problem("The held-out sentences have no word to score, but punctuation alone. Name a larger treebank.")
+    learn, held = parts(corpus, seed=seed)
     encoders = {MODEL: system.model.encoder}
     if random_weights:
         encoders[CHANCES[2]] = untrained(system.model.encoder, seed)
@@ -78,13 +74,17 @@ def steps(corpus: Corpus, *, seeds: int) -> int:
     return len(whole(corpus).sentences) * seeds
 
 
+def parts(corpus: Corpus, *, seed: int) -> tuple[Array, Array]:
+    """Numbers of the sentences that train, and of those that score, of a corpus that is `whole`."""
+    learn, held = parted(corpus, (1 - HELD, HELD), seed=seed)
+    if all(corpus.golds[i].punctuation.all() for i in held):
+        raise Problem("The held-out sentences have no word to score, but punctuation alone. Name a larger treebank.")
+    return learn, held
+
+
 def whole(corpus: Corpus) -> Corpus:
     """The sentences all of whose words have tokens; for a probe a word that is not there cannot be a head."""
-    kept = [
-        place
-        for place, e in enumerate(corpus.encodings)
-        if e.words is not None and len(np.unique(e.words[e.words >= 0])) == len(corpus.golds[place].heads)
-    ]
+    kept = [place for place, e in enumerate(corpus.encodings) if seen(e) == len(corpus.golds[place].heads)]
     return replace(
         corpus,
         sentences=tuple(corpus.sentences[i] for i in kept),
@@ -165,8 +165,8 @@ def _scored(hits: Array, counts: Array, seed: int) -> dict[str, Any]:
     return {
         "n": int(counts.sum()),
         "uas": float(found.value[0]),
-        "low": float(found.low[0]),
-        "high": float(found.high[0]),
+        "low": known(found.low[0]),
+        "high": known(found.high[0]),
     }
 
 

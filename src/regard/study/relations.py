@@ -19,7 +19,7 @@ from regard.data.treebank import Sentence, Treebank
 from regard.errors import Problem
 from regard.lens.relations import DIRECTIONS, GOLDS, Dependencies, Parsers, Tally
 from regard.measure.metrics import Array
-from regard.measure.selection import best, shares
+from regard.measure.selection import best, known, shares
 from regard.model.encoder import Encoder, bert
 from regard.study.store import Results
 from regard.study.texts import captures
@@ -28,6 +28,7 @@ from regard.system import System
 MODEL = "model"  # the source of a row that is no chance
 ALL = "all"  # every relation together
 PUNCTUATION = ("punct", "PUNCT")  # as relation, as part of speech
+HALVES = (0.5, 0.5)  # shares of the sentences that choose, and that score
 CHANCES = (*GOLDS[1:], "random weights")
 
 Advance = Callable[[int], None]
@@ -77,9 +78,8 @@ def study(
     Half of the sentences, equal ones together, choose the best head and the best of the offsets -`reach` to `reach`;
     the other half scores them, with intervals over its sentences.
     """
-    texts = [" ".join(s.forms) for s in corpus.sentences]
-    first, _ = split(len(texts), (0.5, 0.5), seed=seed, groups=texts)
-    half = np.isin(np.arange(len(texts)), first)
+    first, _ = parted(corpus, HALVES, seed=seed)
+    half = np.isin(np.arange(len(corpus.sentences)), first)
     encoder = system.model.encoder
     parsers, lost = _parsers(encoder, corpus, reach=reach, seed=seed, advance=advance)
     shape = (encoder.config.layers, encoder.config.heads)
@@ -108,7 +108,7 @@ def study(
 
 
 def read(system: System, treebank: Treebank) -> Corpus:
-    """The treebank as the model reads it; sentences that do not fit, or have no two words, are left out."""
+    """The treebank as the model reads it; sentences that do not fit, or have no two words with tokens, are left out."""
     encodings = system.tokenizer.encode_words([s.forms for s in treebank.sentences], max_length=system.card.max_length)
     said = list(treebank.said)
     if bad := treebank.skipped:
@@ -116,14 +116,16 @@ def read(system: System, treebank: Treebank) -> Corpus:
     long = sum(e.dropped > 0 for e in encodings)
     if long:
         said.append(f"{long} sentences are longer than {system.card.max_length} tokens, and are left out.")
-    kept = [i for i, e in enumerate(encodings) if not e.dropped and len(treebank.sentences[i].forms) > 1]
+    kept = [i for i, e in enumerate(encodings) if not e.dropped and seen(e) > 1]
     if len(kept) < 2:
         raise Problem(
             f"{treebank.origin} has fewer than two sentences that the model can read. Name a larger treebank."
         )
-    single = len(encodings) - long - len(kept)
+    single = sum(not e.dropped and len(treebank.sentences[i].forms) == 1 for i, e in enumerate(encodings))
     if single:
         said.append(f"{single} sentences are one word, and are left out.")
+    if bare := len(encodings) - long - single - len(kept):
+        said.append(f"{bare} sentences have fewer than two words that become tokens, and are left out.")
     sentences = tuple(treebank.sentences[i] for i in kept)
     counted = [r for s in sentences for r, h, p in zip(s.relations, s.heads, marks(s), strict=True) if h >= 0 and not p]
     if not counted:
@@ -138,6 +140,24 @@ def read(system: System, treebank: Treebank) -> Corpus:
         Encoding(e.ids, e.segments, place, words=e.words) for place, e in enumerate(encodings[i] for i in kept)
     )
     return Corpus(sentences, tokens, golds, tuple(names), said)
+
+
+def parted(corpus: Corpus, shares: tuple[float, float], *, seed: int) -> list[Array]:
+    """Numbers of the sentences that choose or learn, and of those that score; equal sentences stay together."""
+    texts = [" ".join(s.forms) for s in corpus.sentences]
+    try:
+        return list(split(len(texts), shares, seed=seed, groups=texts))
+    except Problem:
+        raise Problem(
+            f"The treebank has too few different sentences that the model can read whole, {len(set(texts))}: some are "
+            "to choose or learn, others to score. Name a treebank with more sentences, or read more of this one."
+        ) from None
+
+
+def seen(encoding: Encoding) -> int:
+    """How many words of a sentence have a token."""
+    assert encoding.words is not None
+    return len(np.unique(encoding.words[encoding.words >= 0]))
 
 
 def marks(sentence: Sentence) -> list[bool]:
@@ -194,15 +214,15 @@ def _rows(
                 "choice_accuracy": float(choice[:, candidate].sum() / items.sum()),
                 "n": int(counts.sum()),
                 "accuracy": float(found.value[place]),
-                "low": float(found.low[place]),
-                "high": float(found.high[place]),
+                "low": known(found.low[place]),
+                "high": known(found.high[place]),
                 "offset": int(offsets[offset - heads]),
                 "offset_accuracy": float(found.value[-1]),
-                "offset_low": float(found.low[-1]),
-                "offset_high": float(found.high[-1]),
+                "offset_low": known(found.low[-1]),
+                "offset_high": known(found.high[-1]),
                 "gain": float(found.gain[place]),
-                "gain_low": float(found.gain_low[place]),
-                "gain_high": float(found.gain_high[place]),
+                "gain_low": known(found.gain_low[place]),
+                "gain_high": known(found.gain_high[place]),
             }
         )
     return rows

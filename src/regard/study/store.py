@@ -49,20 +49,21 @@ def query(path: str | Path, sql: str) -> Any:
         raise Problem("Questions in SQL need DuckDB: pip install 'regard[lens]'.") from None
     with duckdb.connect() as connection:
         try:
-            connection.read_parquet(str(path)).create_view("heads")
+            rows = connection.read_parquet(str(path))
+        except duckdb.Error as error:
+            raise Problem(f"{path} is no sound Parquet file ({_first_line(error)}). Write it again.") from None
+        try:
+            rows.create_view("heads")
             stem = re.sub(r"\W", "_", path.stem)
-            if stem != "heads":
+            if stem.lower() != "heads":  # names in SQL are the same in small letters and in capitals
                 connection.sql(f'CREATE VIEW "{stem}" AS FROM heads')
             found = connection.sql(sql)
             if found is None:
                 raise Problem("The SQL selects nothing. Write a SELECT, for example: SELECT * FROM heads LIMIT 5.")
             return found.to_arrow_table()
         except duckdb.Error as error:
-            names = ", ".join(row[0] for row in connection.sql("DESCRIBE heads").fetchall()) if _is_table(path) else ""
-            known = f" The columns of heads are: {names}." if names else ""
-            raise Problem(f"{str(error).splitlines()[0]}.{known}") from None
+            raise Problem(f"{_first_line(error)}. The columns of heads are: {', '.join(rows.columns)}.") from None
 
 
-def _is_table(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

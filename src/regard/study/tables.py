@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.lens.compare import DIVERGENCE, MATCHED, NEAREST, SAME
+from regard.measure.selection import FEWEST
 from regard.study.compare import ENTROPY, IMPORTANCE, Comparison
 from regard.study.heads import Heads
 from regard.study.relations import CHANCES, Relations
@@ -31,6 +32,11 @@ def paths(out: str, *, probe: bool) -> list[Path]:
     return [path, path.with_name(".".join([first, "probes", *rest]))] if probe else [path]
 
 
+def few_texts(kind: str) -> str:
+    """What a legend says of scores without an interval; `kind` is what texts are here."""
+    return f"A score without an interval is of fewer than {FEWEST} {kind}: too few texts for an interval."
+
+
 def relations(found: Relations) -> RenderableType:
     """The best head of each relation that is frequent enough, beside the best offset and what chance finds."""
     table = Table(
@@ -40,7 +46,7 @@ def relations(found: Relations) -> RenderableType:
     for name in (*names, "random\nweights"):
         table.add_column(name, justify="left" if name in ("relation", "way") else "right", no_wrap=True)
     for row in (row for row in found.best() if row["n"] >= FEW):
-        better = "bold" if row["gain_low"] > 0 else ""
+        better = "bold" if row["gain_low"] is not None and row["gain_low"] > 0 else ""
         table.add_row(
           "trees (UUAS)" if row["measure"] == "uuas" else row["relation"], str(row["n"]),
             f"{row['layer']}.{row['head']}", (row["direction"] or "").partition(" ")[0],
@@ -52,7 +58,7 @@ def relations(found: Relations) -> RenderableType:
         f"Head (layer.head) and offset are chosen on half of {found.sentences:,} sentences and scored on the others, "
         "with 95 % intervals over sentences; bold: surely better than the offset. Way: from the dependent to its head, "
         "or from the head. Shuffled and random: what the best head reaches on shuffled trees, and in an untrained "
-        f"model. Relations of fewer than {FEW} words are not shown."
+        f"model. Relations of fewer than {FEW} words are not shown. {few_texts('sentences')}"
     )
     return Group(table, Text(legend, style="dim"))
 
@@ -69,14 +75,13 @@ def probes(rows: list[dict[str, Any]]) -> RenderableType:
         table.add_row(
             row["probe"], row["source"], _interval(row["uas"], row) + spread, *(_spread(row, *pair) for pair in pairs)
         )
-    return Group(
-        table,
-        Text("Unlabelled attachment (UAS); ±: deviation over seeds; intervals over held-out sentences.", style="dim"),
-    )
+    legend = "Unlabelled attachment (UAS); ±: deviation over seeds; intervals over held-out sentences."
+    return Group(table, Text(f"{legend} {few_texts('sentences')}", style="dim"))
 
 
 def _interval(value: float, row: dict[str, Any]) -> str:
-    return f"{100 * value:.1f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+    bounds = "" if row["low"] is None else f" [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+    return f"{100 * value:.1f}{bounds}"
 
 
 def _spread(row: dict[str, Any], name: str, deviation: str) -> str:

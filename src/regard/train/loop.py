@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard.batch import Batch
+from regard.batch import Packed
 from regard.errors import Problem
 from regard.model.heads import Model
 from regard.train import state as states
@@ -76,10 +76,21 @@ class Progress:
     stopped: bool = False
 
 
+class Learnable(Protocol):
+    """What an objective takes: packed texts, and whatever else it asks for."""
+
+    @property
+    def packed(self) -> Packed:
+        """The texts."""
+
+    def to(self, device: torch.device | str) -> Learnable:
+        """The same batch on another device."""
+
+
 class Batches(Protocol):
     """From a place, an epoch and how many of its batches lie behind, endless (place after, epochs done, batch)."""
 
-    def __call__(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], float, Batch]]:
+    def __call__(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], float, Learnable]]:
         """Begins to read at a place."""
 
 

@@ -5,15 +5,16 @@ A training method is a function from objective to objective.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from regard.batch import Batch
+from regard.batch import Batch, Hidden
 from regard.model.heads import Model
 
-Objective = Callable[[Model, Batch], tuple[Tensor, dict[str, float]]]
+Objective = Callable[[Model, Any], tuple[Tensor, dict[str, float]]]  # of the batches that it is made for
 
 
 def _logits(model: Model, batch: Batch) -> Tensor:
@@ -36,6 +37,24 @@ def multilabel(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
 def regress(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Mean squared error, in squared units of the label."""
     return F.mse_loss(_logits(model, batch).squeeze(-1), batch.labels.float()), {}
+
+
+def masked_words(languages: Sequence[str]) -> Objective:
+    """Mean of -log softmax(z_i)_(x_i) over hidden places i, in nats (Devlin et al. 2019); logs accuracy by language."""
+
+    def objective(model: Model, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+        if model.words is None:
+            raise ValueError("this objective needs a model with a head for hidden words")
+        states = model.encoder(batch.packed)[batch.places]
+        total, _, right = model.words.loss(states, model.encoder.embeddings.word, batch.truth)
+        log = {}
+        for number, language in enumerate(languages):
+            own = right[batch.languages == number]
+            if len(own):
+                log[f"accuracy_{language}"] = own.float().mean().item()
+        return total / max(1, len(batch.places)), log
+
+    return objective
 
 
 OBJECTIVES: dict[str, Objective] = {"classify": classify, "multilabel": multilabel, "regress": regress}

@@ -18,9 +18,11 @@ from regard.data.treebank import read
 from regard.errors import Problem
 from regard.lens.capture import capture
 from regard.lens.divergence import divergence
+from regard.model.heads import Head
 from regard.study import heads, probes, relations
 from regard.study.clark import antecedents, experiments, gradients
 from regard.study.texts import chunks, room
+from regard.system import Card, System
 
 NAMES = {"model": "tiny", "corpus": "corpus", "treebank": "bank"}
 PLAN = experiments.Plan(texts=30, length=48, seeds=1, probe=True)
@@ -182,13 +184,70 @@ def test_finished_parts_are_taken_up(system, corpus_file, treebank_file, found, 
     assert len(asked) == 1
     # NaN is not equal to itself; the same bits read the same.
     assert json.dumps(again.plain()) == json.dumps(found.plain())
-    with pytest.raises(Problem, match="another model, corpus, treebank or settings"):
+    with pytest.raises(Problem, match="another model, corpus or settings"):
         experiments.study(
             system, Corpus(corpus_file), None, dataclasses.replace(PLAN, seed=1), names=NAMES, state=state
         )
     state.write_text("{")
     with pytest.raises(Problem, match="damaged"):
         make()
+
+
+def test_another_treebank_leaves_what_does_not_depend_on_it(
+    system, corpus_file, treebank_file, found, tmp_path, monkeypatch
+):
+    state = tmp_path / "out.state"
+    bank = read(treebank_file)
+    plan = dataclasses.replace(PLAN, probe=False)
+    experiments.study(system, Corpus(corpus_file), bank.first(30), plan, names=NAMES, state=state)
+    assert set(json.loads(state.read_text())["parts"]) == {"heads", "gradients", "clusters", "relations", "coreference"}
+
+    def stop(*args, **options):
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        for module, name in ((heads, "study"), (gradients, "study"), (experiments, "_clusters")):
+            patch.setattr(module, name, stop)
+        again = experiments.study(system, Corpus(corpus_file), bank, PLAN, names=NAMES, state=state)
+        assert json.dumps(again.plain()) == json.dumps(found.plain())
+        patch.setattr(relations, "study", stop)
+        patch.setattr(antecedents, "study", stop)
+        more = dataclasses.replace(PLAN, seeds=2)
+        again = experiments.study(system, Corpus(corpus_file), bank, more, names=NAMES, state=state)
+    assert {row["seeds"] for row in again.probes if row["source"] == "model"} == {2}
+    assert again.relations == found.relations
+
+
+def test_gradients_are_of_the_head_as_well(system, corpus_file, tmp_path):
+    """Two models of one encoder whose heads differ: the loss is not the same."""
+    state = tmp_path / "out.state"
+    plan = dataclasses.replace(PLAN, texts=8)
+
+    def asked(shift):
+        head = Head(32, 3, 0.0)
+        torch.nn.init.constant_(head.linear.weight, shift)
+        model = type(system.model)(system.model.encoder, system.model.pooling, head)
+        labelled = System(system.tokenizer, model, system.origin, Card(task="classify", labels=("a", "b", "c")))
+        return experiments.study(labelled, Corpus(corpus_file), None, plan, names=NAMES, state=state)
+
+    asked(0.1)
+    with pytest.raises(Problem, match="another model, corpus or settings"):
+        asked(0.2)
+
+
+def test_a_pass_is_kept_until_what_it_gave_is(system, corpus_file, tmp_path, monkeypatch):
+    state = tmp_path / "out.state"
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments.disk, "write_text", stop)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.study(system, Corpus(corpus_file), None, PLAN, names=NAMES, state=state)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.state.heads"]
+    experiments.study(system, Corpus(corpus_file), None, PLAN, names=NAMES, state=state)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.state"]
 
 
 def test_a_corpus_without_pairs_names_the_cure(system, tmp_path):
@@ -200,6 +259,17 @@ def test_a_corpus_without_pairs_names_the_cure(system, tmp_path):
     assert found.setup["texts"] == 6
     with pytest.raises(Problem, match="hold next to nothing"):
         experiments.study(system, Corpus(path), None, experiments.Plan(length=10), names=NAMES)
+
+
+def test_a_treebank_too_small_is_said_before_the_corpus_is_read(system, corpus_file, treebank_file, monkeypatch):
+    bank = read(treebank_file)
+    monkeypatch.setattr(experiments, "chunks", None)  # by which the corpus is read
+    equal = dataclasses.replace(bank, sentences=bank.sentences[:1] * 4)
+    lost = dataclasses.replace(bank.sentences[0], forms=(*bank.sentences[0].forms[:-1], "\x01"))
+    halves = dataclasses.replace(bank, sentences=(bank.sentences[0], lost))  # for probes one is not whole
+    for few in (equal, halves):
+        with pytest.raises(Problem, match="Name a treebank with more sentences"):
+            experiments.study(system, Corpus(corpus_file), few, PLAN, names=NAMES)
 
 
 def test_the_command_writes_a_page_and_prints_the_findings(tiny, corpus_file, treebank_file, tmp_path):

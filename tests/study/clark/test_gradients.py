@@ -1,6 +1,6 @@
 """Gradients by attention weights, against automatic differentiation through the explicit path, for every loss."""
 
-from dataclasses import replace
+import json
 
 import numpy as np
 import pytest
@@ -9,8 +9,9 @@ import torch
 from regard.batch import Encoding
 from regard.data.packing import pack
 from regard.lens.capture import spans
-from regard.model.heads import Head
+from regard.model.heads import Head, Model
 from regard.model.taps import Tap
+from regard.model.words import WordHead
 from regard.study.clark import gradients
 from regard.system import Card, System
 
@@ -36,15 +37,13 @@ def members(system):
 
 
 def with_masked_words(system):
-    """The same with a head for masked words, as a checkpoint has it."""
+    """The same with a head for masked words."""
     torch.manual_seed(0)
-    head = {
-        "transform.dense.weight": torch.randn(32, 32), "transform.dense.bias": torch.randn(32),
-        "transform.LayerNorm.weight": torch.rand(32) + 0.5, "transform.LayerNorm.bias": torch.randn(32),
-        "bias": torch.randn(system.tokenizer.size),
-    }  # fmt: skip
-    tensors = system.origin.tensors | {f"cls.predictions.{name}": t for name, t in head.items()}
-    return System(system.tokenizer, system.model, replace(system.origin, tensors=tensors), system.card)
+    words = WordHead(system.model.encoder.config)
+    for parameter in words.parameters():
+        torch.nn.init.normal_(parameter)
+    model = Model(system.model.encoder, system.model.pooling, words=words.eval())
+    return System(system.tokenizer, model, system.origin, system.card)
 
 
 def with_answers(system, task="classify"):
@@ -113,18 +112,14 @@ def test_the_losses_are_what_they_say(system, batch):
 
     made = with_masked_words(system)
     trial = gradients.TRIALS["masked words"](made, batch, np.random.default_rng(0))
-    tensors = {k.removeprefix("cls.predictions."): v for k, v in made.origin.tensors.items()}
+    words = made.model.words
     total = 0.0
     for s, e in enumerate(batch):
         ids = trial.packed.ids[spans(trial.packed)[s]].numpy()
         hidden = np.flatnonzero(ids != e.ids)
         assert (ids[hidden] == 4).all() and len(hidden) == max(1, round(0.15 * (len(ids) - 3)))
         states = system.model.encoder(pack([Encoding(ids, e.segments)]))[hidden]
-        inner = torch.nn.functional.gelu(states @ tensors["transform.dense.weight"].T + tensors["transform.dense.bias"])
-        inner = torch.nn.functional.layer_norm(
-            inner, (32,), tensors["transform.LayerNorm.weight"], tensors["transform.LayerNorm.bias"], 1e-12
-        )
-        logits = inner @ system.model.encoder.embeddings.word.T + tensors["bias"]
+        logits = words(states, system.model.encoder.embeddings.word)
         total += torch.nn.functional.cross_entropy(logits, torch.from_numpy(e.ids[hidden])).item()
     assert float(trial.objective(Tap()).detach()) == pytest.approx(total, rel=1e-4)
 
@@ -142,16 +137,10 @@ def test_a_study_averages_over_texts_and_heads(system, batch):
     assert gradients.study(system, batch[:1], seed=0)["texts"] == 0  # a pair among none tells nothing
 
 
-def test_a_published_head_for_masked_words_guesses_words(checkpoint):
-    """The checkpoint's own: 他是一名[MASK]生 is completed as it is known to be, and that is the loss that is taken."""
-    from regard import load
-
-    system = load(checkpoint("albert-tiny-zh-mlm"), precision="float32")
-    assert gradients.loss_of(system) == "masked words"
-    encoding = system.tokenizer.encode(["他是一名[MASK]生，在医院工作。"], max_length=64)[0]
-    place = encoding.ids.tolist().index(system.tokenizer.number("[MASK]"))
-    with torch.no_grad():
-        states = system.model.encoder(pack([encoding]))[[place]]
-        likely = gradients.guesses(system, states).softmax(-1)[0]
-    assert system.tokenizer.token(int(likely.argmax())) == "医"
-    assert float(likely.max()) == pytest.approx(0.73, abs=0.01)
+def test_a_text_of_special_tokens_alone_hides_nothing_and_is_left_out(system, batch):
+    made = with_masked_words(system)
+    bare = made.tokenizer.encode(["\u200b"], ["\u200b"], max_length=16)[0]
+    assert bare.ids.tolist() == [2, 3, 3]
+    assert gradients.study(made, [bare], seed=0)["texts"] == 0
+    with_it, without = (gradients.study(made, some, seed=0) for some in ([bare, *batch], batch))
+    assert without["texts"] == 3 and json.dumps(with_it) == json.dumps(without)  # nan is not equal to itself

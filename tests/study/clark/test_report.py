@@ -94,6 +94,25 @@ def test_without_a_treebank_the_page_says_what_is_missing(system, corpus_file):
     assert text.count("No treebank was given") == 3
 
 
+def test_too_few_texts_give_neither_intervals_nor_verdicts(system, corpus_file, treebank_file):
+    """Two documents of four sentences each: one document scores antecedents, four sentences relations, two probes."""
+    bank = read(treebank_file)
+    few = [dataclasses.replace(s, document=n // 4) for n, s in enumerate(bank.sentences[:8])]
+    plan = experiments.Plan(texts=20, length=48, probe=True, seeds=1)
+    names = {"model": "m", "corpus": "c", "treebank": "t"}
+    bank = dataclasses.replace(bank, sentences=tuple(few))
+    found = experiments.study(system, Corpus(corpus_file), bank, plan, names=names)
+    assert found.coreference["rows"][0]["documents"] == 1 and found.coreference["rows"][0]["gain"][1:] == [None, None]
+    assert all(row["gain_low"] is None and row["n"] for row in found.relations["rows"])
+    assert all(row["low"] is None for row in found.probes)
+    told = verdicts.verdicts(found)
+    own = [v for name in ("parsers", "coreference", "probes") for v in told[name]]
+    assert len(own) == 4 and all(v.same is None and "too few texts for an interval" in v.here for v in own)
+    page = report.render(found)
+    sections = page[page.index('id="parsers"') : page.index('id="clusters"')]
+    assert sections.count("too few texts for an interval.") == 3 and not re.search(r"\[|nan|None", sections)
+
+
 def like_the_paper(found):
     """The same findings with the numbers of bert-base as the paper has them."""
     shape = (12, 12)

@@ -16,7 +16,7 @@ from regard.data.splits import split
 from regard.data.treebank import Treebank
 from regard.lens.coreference import BASELINES, Mentions, add
 from regard.lens.relations import Tally
-from regard.measure.selection import best, shares
+from regard.measure.selection import best, known, shares
 from regard.study.texts import captures
 from regard.system import System
 
@@ -70,7 +70,7 @@ def _row(tally: Tally, kind: str, half: Any, shape: tuple[int, int], seed: int) 
     found = shares(hits[:, [chosen, heads, heads + 1]], counts, baseline=2, seed=seed)
     names = ("accuracy", *BASELINES)
     scores = {
-        name: [float(part_[place]) for part_ in (found.value, found.low, found.high)]
+        name: [known(part_[place]) for part_ in (found.value, found.low, found.high)]
         for place, name in enumerate(names)
     }
     return {
@@ -80,7 +80,7 @@ def _row(tally: Tally, kind: str, half: Any, shape: tuple[int, int], seed: int) 
         "layer": chosen // shape[1],
         "head": chosen % shape[1],
         **scores,
-        "gain": [float(x[0]) for x in (found.gain, found.gain_low, found.gain_high)],
+        "gain": [known(x[0]) for x in (found.gain, found.gain_low, found.gain_high)],
     }
 
 

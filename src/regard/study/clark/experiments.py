@@ -35,6 +35,7 @@ STATISTICS = (
 CLASSES = gradients.COLUMNS
 ASKED = 256  # texts whose gradients are taken
 COMPARED = 64  # texts whose heads are compared with each other
+OF_TREES = {"relations", "coreference", "probes"}  # parts that the treebank gives
 
 Advance = Callable[[float], None]  # told the share of all the work that is done
 T = TypeVar("T")
@@ -95,19 +96,24 @@ def study(
     config = system.model.encoder.config
     shape = {"layers": config.layers, "heads": config.heads, "head_width": config.head_width}
     reading = heads.Plan(length=plan.length, pairs=True, segments=plan.segments, texts=plan.texts, reach=1, norms=True)
-    setup, sample, asked = _segments(system, corpus, reading, plan)
     trees = None if bank is None else relations.read(system, bank)
-    kept = _Kept(state, _mark(system, corpus, reading, bank, plan))
+    if trees is not None:  # too few sentences are better said before the corpus is read
+        relations.parted(trees, relations.HALVES, seed=plan.seed)
+        if plan.probe:
+            probes.parts(probes.whole(trees), seed=plan.seed)
+    setup, sample, asked = _segments(system, corpus, reading, plan)
+    kept = _Kept(state, _marks(system, corpus, reading, bank, plan))
     work = _Work(advance, {"heads": 1, "gradients": 1, "clusters": 1, "relations": 3, "probes": 6 * plan.probe})
 
+    passing = None if state is None else state.with_name(f"{state.name}.heads")
+
     def read_heads() -> list[dict[str, Any]]:
-        passing = None if state is None else state.with_name(f"{state.name}.heads")
         found = heads.study(system, corpus, reading, state=passing)
-        if passing is not None:
-            passing.unlink(missing_ok=True)
         return gradients.plain(row for row in found.rows if row["statistic"] in STATISTICS)
 
     found_heads = kept("heads", read_heads)
+    if passing is not None:
+        passing.unlink(missing_ok=True)  # not before what it gave is kept
     work.done("heads")
     move = work.counter("gradients", len(asked))
     found_gradients = kept("gradients", lambda: gradients.study(system, asked, seed=plan.seed, advance=move))
@@ -235,37 +241,49 @@ def _clusters(
     }
 
 
-def _mark(system: System, corpus: Corpus, reading: heads.Plan, bank: Treebank | None, plan: Plan) -> str:
-    """What must be the same for finished parts to be taken up."""
+def _marks(system: System, corpus: Corpus, reading: heads.Plan, bank: Treebank | None, plan: Plan) -> dict[str, str]:
+    """What must be the same for each finished part to be taken up."""
+    texts = heads.signature(system, corpus, reading)
     trees = None if bank is None else [bank.origin, len(bank), Path(bank.origin).stat().st_mtime_ns]
-    return json.dumps([heads.signature(system, corpus, reading), trees, asdict(plan)])
+    parts: dict[str, list[Any]] = {
+        "heads": [],
+        "gradients": [gradients.signature(system), plan.seed],
+        "clusters": [plan.seed],
+        "relations": [trees, plan.seed],
+        "coreference": [trees, plan.seed],
+        "probes": [trees, plan.seed, plan.seeds],
+    }
+    return {name: json.dumps([texts, *depends]) for name, depends in parts.items()}
 
 
 class _Kept:
-    """Finished parts, in a file if there is one."""
+    """Finished parts, in a file if there is one, each with its mark; those of another treebank are made anew."""
 
-    def __init__(self, path: Path | None, mark: str) -> None:
-        self.path, self.mark = path, mark
-        self.parts: dict[str, Any] = {}
+    def __init__(self, path: Path | None, marks: Mapping[str, str]) -> None:
+        self.path, self.marks = path, marks
+        self.parts: dict[str, dict[str, Any]] = {}
         if path is not None and path.exists():
             try:
-                held = json.loads(path.read_text(encoding="utf-8"))
-                self.parts, found = held["parts"], held["mark"]
-            except (OSError, ValueError, KeyError, TypeError):
+                held = json.loads(path.read_text(encoding="utf-8"))["parts"]
+                self.parts = {name: {"mark": part["mark"], "found": part["found"]} for name, part in held.items()}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 raise Problem(f"{path} is damaged, so it cannot be gone on. Delete it to start anew.") from None
-            if found != mark:
+            others = {name for name, part in self.parts.items() if part["mark"] != marks.get(name)}
+            if not others <= OF_TREES:
                 raise Problem(
-                    f"{path} is of another model, corpus, treebank or settings. Call it again as it was begun, delete "
-                    "that file to start anew, or name another --out."
+                    f"{path} is of another model, corpus or settings. Call it again as it was begun, delete that file "
+                    "to start anew, or name another --out."
                 )
+            for name in others:
+                del self.parts[name]
 
     def __call__(self, name: str, made: Callable[[], T]) -> T:
         """The part of that name, from the file or made now and kept."""
         if name not in self.parts:
-            self.parts[name] = made()
+            self.parts[name] = {"mark": self.marks[name], "found": made()}
             if self.path is not None:
-                disk.write_text(self.path, json.dumps({"mark": self.mark, "parts": self.parts}))
-        return self.parts[name]  # type: ignore[no-any-return]
+                disk.write_text(self.path, json.dumps({"parts": self.parts}))
+        return self.parts[name]["found"]  # type: ignore[no-any-return]
 
 
 class _Work:

@@ -15,6 +15,8 @@ Losses are added over texts and not averaged, so that a text's gradients do not 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regard.batch import Encoding, Packed
@@ -29,7 +32,6 @@ from regard.data.packing import pack
 from regard.lens.attribute.weights import Objective, Slopes, slopes
 from regard.lens.capture import spans
 from regard.lens.statistics import Moments, Values
-from regard.model.linear import ACTIVATIONS
 from regard.study.heads import classes
 from regard.system import System
 
@@ -46,8 +48,6 @@ LOSSES = {
     "checkpoint has no head at all; each text is read by itself",
 }
 
-_HEAD = "cls.predictions."
-
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -60,9 +60,19 @@ class Trial:
 
 def loss_of(system: System) -> str:
     """Which of `LOSSES` the model can be asked for."""
-    if f"{_HEAD}transform.dense.weight" in system.origin.tensors and system.tokenizer.number("[MASK]") is not None:
+    if system.model.words is not None and system.tokenizer.number("[MASK]") is not None:
         return "masked words"
     return "contrastive" if system.model.head is None else "own answer"
+
+
+def signature(system: System) -> str:
+    """What the loss is made of besides the encoder: which it is, and the weights of pooling and heads."""
+    digest = hashlib.blake2b(digest_size=16)
+    tensors = {n: t for n, t in system.model.state_dict().items() if not n.startswith("encoder.")}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return json.dumps([loss_of(system), system.card.task, type(system.model.pooling).__name__, digest.hexdigest()])
 
 
 def study(
@@ -74,6 +84,8 @@ def study(
     chosen = table[:, [names.index(name) for name in COLUMNS]]
     members = torch.from_numpy(np.column_stack([chosen, 1 - chosen.max(1)])).to(system.device)
     by_head, by_layer = Moments(), Moments()
+    if loss == "masked words":
+        encodings = [e for e in encodings if len(hidable(system, e))]  # two lines of U+200B leave special tokens alone
     for start in range(0, len(encodings), BATCH):
         batch = encodings[start : start + BATCH]
         if loss == "contrastive" and len(batch) < 2:
@@ -110,10 +122,10 @@ def measured(trial: Trial, members: Tensor, *, layers: int) -> Values:
 
 def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
     """The loss of the masked-word task, mean over the hidden tokens of each text."""
-    mask, *special = (system.tokenizer.number(token) or 0 for token in ("[MASK]", "[CLS]", "[SEP]"))
+    mask = system.tokenizer.number("[MASK]") or 0
     hidden, places = [], []
     for e in batch:
-        open_ = np.flatnonzero(~np.isin(e.ids, special))
+        open_ = hidable(system, e)
         places.append(random.choice(open_, max(1, round(HIDDEN * len(open_))), replace=False))
         ids = e.ids.copy()
         ids[places[-1]] = mask
@@ -124,11 +136,21 @@ def masked_words(system: System, batch: Sequence[Encoding], random: np.random.Ge
     truth = np.concatenate([e.ids[some] for e, some in zip(batch, places, strict=True)])
     at, share, true = (torch.from_numpy(x).to(system.device) for x in (rows, shares, truth))
 
+    words = system.model.words
+    assert words is not None
+
     def objective(tap: Any) -> Tensor:
         states = system.model.encoder(packed, tap=tap)[at]
-        return (F.cross_entropy(guesses(system, states), true, reduction="none") * share).sum()
+        logits = words(states, system.model.encoder.embeddings.word.detach())
+        return (F.cross_entropy(logits, true, reduction="none") * share).sum()
 
     return Trial(packed, objective, tuple(range(len(batch))))
+
+
+def hidable(system: System, encoding: Encoding) -> NDArray[np.intp]:
+    """Places of the tokens of a text that can be hidden: all but [CLS] and [SEP]."""
+    special = [system.tokenizer.number(token) or 0 for token in ("[CLS]", "[SEP]")]
+    return np.flatnonzero(~np.isin(encoding.ids, special))
 
 
 def own_answer(system: System, batch: Sequence[Encoding], random: np.random.Generator) -> Trial:
@@ -170,19 +192,6 @@ def halves(pair: Encoding, separator: int) -> tuple[Encoding, Encoding]:
     first, second = pair.ids[:end], np.concatenate([pair.ids[:1], pair.ids[end:]])
     one, other = (Encoding(ids, np.zeros_like(ids)) for ids in (first, second))
     return one, other
-
-
-def guesses(system: System, states: Tensor) -> Tensor:
-    """Logits over the vocabulary: E norm(activation(W h + b)) + c, with the table of word vectors E."""
-    tensors, config = system.origin.tensors, system.model.encoder.config
-    weight, bias, scale, shift = (
-        tensors[f"{_HEAD}transform.{name}"].to(states)
-        for name in ("dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")
-    )
-    inner = ACTIVATIONS[config.activation](F.linear(states, weight, bias))
-    inner = F.layer_norm(inner, (config.width,), scale, shift, config.norm_epsilon)
-    table = tensors.get(f"{_HEAD}decoder.weight", system.model.encoder.embeddings.word.detach())
-    return F.linear(inner, table.to(states), tensors[f"{_HEAD}bias"].to(states))
 
 
 def plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

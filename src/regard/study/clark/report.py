@@ -17,7 +17,7 @@ from regard.study.clark.experiments import Experiments
 from regard.study.clark.gradients import LOSSES
 from regard.study.clark.notes import DIFFERENTLY, differently, guards
 from regard.study.clark.verdicts import Verdict, verdicts
-from regard.study.tables import FEW
+from regard.study.tables import FEW, few_texts
 
 SAID = {True: "same", False: "differs", None: "–"}
 
@@ -202,7 +202,7 @@ def _parsers(found: dict[str, Any]) -> str:
         "the others, with 95 % intervals over sentences. To: the dependent attends to its head; from: the head "
         "attends to it. Gain: over the offset. Same: the best where all sentences choose and score, as the paper does "
         "it. Shuffled: what the best head gets where relations are dealt anew. Relations of fewer than "
-        f"{FEW} words are not shown."
+        f"{FEW} words are not shown. {few_texts('sentences')}"
     )
     head = [
         "relation", "n", "head", "accuracy", "best offset", "gain", "same", "shuffled",
@@ -226,7 +226,7 @@ def _coreference(found: dict[str, Any]) -> str:
     caption = (
         "Antecedents right, in percent of n mentions that have one. Candidates are the earlier mentions of the same "
         "stretch of text with another head word. The head is chosen on half of the documents and scored on the others, "
-        "with 95 % intervals over documents."
+        f"with 95 % intervals over documents. {few_texts('documents')}"
     )
     head = [
         "kind",
@@ -258,7 +258,7 @@ def _probes(found: Experiments) -> str:
     caption = (
         f"Unlabelled attachment in percent of {n:,} held-out words, means of {seeds} seeds with their deviation; "
         "control: trees that the form of a word decides by lot; selectivity: what is better on real trees. Words are "
-        "the model's own word vectors, where the paper has GloVe."
+        f"the model's own word vectors, where the paper has GloVe. {few_texts('sentences')}"
     )
     head = ["probe", "weights of", "attachment", "±", "control", "selectivity", "the paper"]
     return table(head, rows, caption=caption, numbers=range(2, 7))
@@ -304,13 +304,15 @@ def _numbers(found: Experiments) -> str:
     return f"<details><summary>{count(len(rows), 'head')}</summary>{held}</details>"
 
 
-def _bracket(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def _bracket(value: float, low: float | None, high: float | None) -> str:
+    bounds = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * value:.1f}{bounds}"
 
 
 def _gain(row: dict[str, Any]) -> str:
-    gain, low, high = (100 * row[key] for key in ("gain", "gain_low", "gain_high"))
-    return f"{gain:+.0f} [{low:+.0f}, {high:+.0f}]"
+    low, high = row["gain_low"], row["gain_high"]
+    bounds = "" if low is None or high is None else f" [{100 * low:+.0f}, {100 * high:+.0f}]"
+    return f"{100 * row['gain']:+.0f}{bounds}"
 
 
 def _percent(value: float | None, *, sign: str = "") -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from regard.lens.statistics import Values
+from regard.measure.selection import FEWEST
 from regard.page.markup import count
 from regard.study.clark import published
 from regard.study.clark.experiments import Experiments
@@ -21,6 +22,7 @@ from regard.study.clark.experiments import Experiments
 HALF = 0.5
 BROAD = 0.85  # of the largest entropy: about where the broadest heads of the paper's figure 4 stand
 SHOWN = 6  # heads that a sentence names
+FEW_TEXTS = "too few texts for an interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,15 @@ def _parsers(found: dict[str, Any]) -> list[Verdict]:
     _, _, layer, head, accuracy, offset, _ = published.RELATIONS["all"]
     paper = f"head {layer}.{head} {accuracy} %, best offset {offset} %"
     here = _head(whole)
-    out = [Verdict("No single head parses well", paper, here, whole["accuracy"] < HALF)]
-    frequent = [row for row in rows.values() if row["n"] >= 50]
-    surely = [row for row in frequent if row["gain_low"] > 0]
+    same = None if whole["low"] is None else whole["accuracy"] < HALF
+    out = [Verdict("No single head parses well", paper, here, same)]
+    frequent = [row for row in rows.values() if row["n"] >= 50 and row["gain_low"] is not None]
+    surely = [row for row in frequent if _surely(row["gain_low"])]
     if frequent:
-        here = f"in {len(surely)} of {len(frequent)} relations with 50 words or more, the chosen head surely does"
+        here = (
+            f"in {len(surely)} of {len(frequent)} relations with 50 words or more, in {FEWEST} sentences or more, the "
+            "chosen head surely does"
+        )
         same = 2 * len(surely) > len(frequent)
         out.append(
             Verdict(
@@ -190,7 +196,7 @@ def _parsers(found: dict[str, Any]) -> list[Verdict]:
             _, _, layer, head, accuracy, offset, _ = published.RELATIONS[name]
             row = rows[name]
             paper = f"head {layer}.{head} {accuracy} %, best offset {offset} %"
-            out.append(Verdict(f"A head finds {name}", paper, _head(row), row["gain_low"] > 0))
+            out.append(Verdict(f"A head finds {name}", paper, _head(row), _surely(row["gain_low"])))
     return out
 
 
@@ -199,16 +205,19 @@ def _coreference(found: dict[str, Any]) -> list[Verdict]:
     if row is None:
         return []
     accuracy, alike = 100 * row["accuracy"][0], 100 * row["same head word"][0]
-    here = f"head {row['layer']}.{row['head']} {accuracy:.0f} %, same head word {alike:.0f} %"
+    doubt = f" ({FEW_TEXTS})" if row["gain"][1] is None else ""
+    here = f"head {row['layer']}.{row['head']} {accuracy:.0f} %, same head word {alike:.0f} %{doubt}"
     _, match, _, head = published.COREFERENCE["all"]
     finding = "A head finds antecedents better than matching head words"
-    return [Verdict(finding, f"head 4.3 {head} %, same head word {match} %", here, row["gain"][1] > 0)]
+    return [Verdict(finding, f"head 4.3 {head} %, same head word {match} %", here, _surely(row["gain"][1]))]
 
 
 def _probes(rows: list[dict[str, Any]]) -> list[Verdict]:
     scores = {(row["probe"], row["source"]): row["uas"] for row in rows}
     if not scores:
         return []
+    few = any(row["low"] is None for row in rows)
+    doubt = f" ({FEW_TEXTS})" if few else ""
     both, alone, words = (("attention and words", "model"), ("attention", "model"), ("distance and words", "model"))
     fresh = ("attention and words", "random weights")
     told = published.PROBES
@@ -216,16 +225,18 @@ def _probes(rows: list[dict[str, Any]]) -> list[Verdict]:
         Verdict(
             "Attention and words together hold more than distance and words",
             f"{told[both]} against {told[words]}",
-            f"{100 * scores[both]:.1f} against {100 * scores[words]:.1f}",
-            scores[both] > scores[words],
+            f"{100 * scores[both]:.1f} against {100 * scores[words]:.1f}{doubt}",
+            None if few else scores[both] > scores[words],
         )
     ]
     if fresh in scores:
         here = (
-            f"{100 * scores[alone]:.1f} and, with words, {100 * scores[both]:.1f}; untrained {100 * scores[fresh]:.1f}"
+            f"{100 * scores[alone]:.1f} and, with words, {100 * scores[both]:.1f}; untrained "
+            f"{100 * scores[fresh]:.1f}{doubt}"
         )
         paper = f"{told[alone]} and, with words, {told[both]}; untrained {told[fresh]}"
-        out.append(Verdict("Far above an untrained model's attention", paper, here, scores[both] > scores[fresh] + 0.1))
+        same = None if few else scores[both] > scores[fresh] + 0.1
+        out.append(Verdict("Far above an untrained model's attention", paper, here, same))
     return out
 
 
@@ -242,8 +253,16 @@ def _clusters(found: dict[str, Any]) -> list[Verdict]:
 
 
 def _head(row: dict[str, Any]) -> str:
-    accuracy, low, high, offset = (100 * row[key] for key in ("accuracy", "low", "high", "offset_accuracy"))
-    return f"head {row['layer']}.{row['head']} {accuracy:.1f} [{low:.1f}, {high:.1f}] %, best offset {offset:.1f} %"
+    accuracy, offset, low, high = 100 * row["accuracy"], 100 * row["offset_accuracy"], row["low"], row["high"]
+    found = (
+        f"{accuracy:.1f} % ({FEW_TEXTS})" if low is None else f"{accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}] %"
+    )
+    return f"head {row['layer']}.{row['head']} {found}, best offset {offset:.1f} %"
+
+
+def _surely(low: float | None) -> bool | None:
+    """Whether a gain with this lower bound is one; None where there are too few texts to say."""
+    return None if low is None else low > 0
 
 
 def mean_of(values: Values) -> float:

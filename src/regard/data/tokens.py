@@ -1,0 +1,158 @@
+"""A corpus as token ids on disk: one long row, with marks where words, sentences and documents begin.
+
+    ids.bin         the ids of all documents without special tokens, 16 bits each where that is enough, else 32
+    marks.bin       a byte each: 1 where a word begins, 2 a sentence, 4 a document, added
+    documents.npy   (documents, 2) int64: where each begins, and the number of its language
+    tokens.json     names of the languages, counts, and which tokenizer numbered the tokens
+
+The files are read where they lie (mapped), so that memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard import disk
+from regard.errors import Problem
+from regard.text.tokenizer import Tokenizer, clean
+from regard.text.words import Segmenter, segmenter, words_of
+
+WORD, SENTENCE, DOCUMENT = 1, 2, 4
+CHUNK = 512  # documents tokenised at a time
+ENDLESS = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with a sentence a line, and its language."""
+
+    text: str
+    language: str
+
+
+def write(
+    folder: str | Path,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    *,
+    words: str = "auto",
+    advance: Callable[[int], None] = lambda documents: None,
+) -> Tokens:
+    """Numbers the tokens of documents; the folder is there whole or not at all.
+
+    `words` names the segmenter by which words are found (`regard.text.words`). Raises `Problem` for no token at all.
+    """
+    kind = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
+    segment, stream = segmenter(words), iter(documents)
+    languages: dict[str, int] = {}
+    table: list[tuple[int, int]] = []
+    tokens = 0
+    with disk.folder_whole(folder) as place:
+        with (place / "ids.bin").open("wb") as ids, (place / "marks.bin").open("wb") as marks:
+            while chunk := list(itertools.islice(stream, CHUNK)):
+                for document, found, begins in zip(chunk, *_numbered(chunk, tokenizer, segment), strict=True):
+                    if len(found):
+                        table.append((tokens, languages.setdefault(document.language, len(languages))))
+                        tokens += len(found)
+                        ids.write(found.astype(kind).tobytes())
+                        marks.write(begins.tobytes())
+                advance(len(chunk))
+        if not table:
+            raise Problem("There is not one token in these documents. Name a corpus with text.")
+        with (place / "documents.npy").open("wb") as file:
+            np.save(file, np.array(table, dtype=np.int64))
+        about = {"languages": [*languages], "tokens": tokens, "bits": 8 * kind.itemsize, "tokenizer": digest(tokenizer)}
+        disk.write_text(place / "tokens.json", json.dumps(about, ensure_ascii=False, indent=2) + "\n")
+    return Tokens(folder, tokenizer)
+
+
+def _numbered(
+    documents: Sequence[Document], tokenizer: Tokenizer, segment: Segmenter
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]]:
+    """The ids of each document and the marks of its tokens."""
+    lines = [[line for line in document.text.split("\n") if line.strip()] for document in documents]
+    flat = [clean(line) for own in lines for line in own]
+    encodings = tokenizer.encode(flat, max_length=ENDLESS, detail=True) if flat else []
+    ids, marks = [], []
+    for encoding, line in zip(encodings, flat, strict=True):
+        words = words_of(encoding, [line], segment)
+        inner = np.flatnonzero(words >= 0)
+        words = words[inner]
+        own = np.zeros(len(inner), dtype=np.uint8)
+        own[:1] = WORD | SENTENCE
+        own[1:] |= (words[1:] != words[:-1]).astype(np.uint8) * WORD
+        ids.append(encoding.ids[inner])
+        marks.append(own)
+    out: tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]] = [], []
+    ends = np.cumsum([len(own) for own in lines]).tolist()
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        out[0].append(np.concatenate([np.empty(0, np.int64), *ids[start:end]]))
+        out[1].append(np.concatenate([np.empty(0, np.uint8), *marks[start:end]]))
+        out[1][-1][:1] |= DOCUMENT
+    return out
+
+
+class Tokens:
+    """The tokens of a corpus; raises `Problem` where the folder is damaged or of another tokenizer."""
+
+    def __init__(self, folder: str | Path, tokenizer: Tokenizer) -> None:
+        folder = Path(folder)
+        try:
+            about: dict[str, Any] = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+            kind = np.dtype(f"u{about['bits'] // 8}")
+            self.languages: list[str] = about["languages"]
+            self.ids = np.memmap(folder / "ids.bin", kind, "r")
+            self.marks = np.memmap(folder / "marks.bin", np.uint8, "r")
+            self.documents: NDArray[np.int64] = np.load(folder / "documents.npy")
+            whole = len(self.ids) == len(self.marks) == about["tokens"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Problem(
+                f"{folder} holds no tokens that can be read ({error}). Delete it, and make it anew."
+            ) from None
+        if not whole:
+            raise Problem(
+                f"{folder} is truncated: it should hold {about['tokens']:,} tokens. Delete it, and make it anew."
+            )
+        if about["tokenizer"] != digest(tokenizer):
+            raise Problem(f"The tokens in {folder} were numbered by another tokenizer. Delete it, and make it anew.")
+
+    def sequences(self, room: int) -> NDArray[np.int64]:
+        """As many neighbouring sentences of a document as fit in `room` tokens, and where longer ones are parted.
+
+        (sequences, 3): where each begins and ends, and the number of its language (the full sentences of one document
+        of Liu et al. 2019).
+        """
+        sentences = np.flatnonzero(self.marks & SENTENCE)
+        begins = np.append(sentences, len(self.ids)).tolist()
+        opens = (self.marks[sentences] & DOCUMENT).astype(bool).tolist()
+        language = self.documents[np.searchsorted(self.documents[:, 0], sentences, "right") - 1, 1].tolist()
+        out: list[tuple[int, int, int]] = []
+        start = 0
+        for place, (begin, end) in enumerate(itertools.pairwise(begins)):
+            if begin > start and (opens[place] or end - start > room):
+                out.append((start, begin, language[place - 1]))
+                start = begin
+            while end - start > room:
+                out.append((start, start + room, language[place]))
+                start += room
+        out.append((start, len(self.ids), language[-1]))
+        return np.array([row for row in out if row[1] > row[0]], dtype=np.int64)
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of some tokens, and the number of each one's word among them."""
+        words = (self.marks[start:stop] & WORD).cumsum(dtype=np.int64)
+        return self.ids[start:stop].astype(np.int64), words
+
+
+def digest(tokenizer: Tokenizer) -> str:
+    """Changes with anything that decides which tokens a text becomes."""
+    return hashlib.blake2b(tokenizer.definition().encode(), digest_size=16).hexdigest()

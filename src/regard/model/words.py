@@ -1,0 +1,90 @@
+"""The head that guesses hidden words, and its loss, which never holds tokens times the vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from regard.model.config import EncoderConfig
+from regard.model.linear import Linear
+
+ROOM = 2**22  # logits held at a time
+
+
+class WordHead(nn.Module):
+    """Logits over the vocabulary, E norm(activation(W h + b)) + c, Devlin et al. 2019.
+
+    E are the encoder's own word vectors, or with `apart` others. `states` are those of the places asked about alone.
+    """
+
+    def __init__(self, config: EncoderConfig, *, apart: bool = False) -> None:
+        super().__init__()
+        self.dense = Linear(config.width, config.width, activation=config.activation)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.table = nn.Parameter(torch.empty(config.vocabulary, config.width).normal_(std=0.02)) if apart else None
+
+    def forward(self, states: Tensor, word: Tensor) -> Tensor:
+        """(places, width), the encoder's (vocabulary, width) -> (places, vocabulary) float32."""
+        table = word if self.table is None else self.table
+        return F.linear(self._compared(states).to(table.dtype), table).float() + self.bias
+
+    def loss(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The cross entropy with the true words: its sum in nats, that of each place, and whether the guess is right.
+
+        The latter two, (places,), have no gradient. No more than `ROOM` logits are held at a time.
+        """
+        compared, table = self._compared(states), word if self.table is None else self.table
+        kind = states.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
+        return _CrossEntropy.apply(compared, table, self.bias, truth, precision)  # type: ignore[no-any-return]
+
+    def _compared(self, states: Tensor) -> Tensor:
+        """What is compared with every word vector: (places, width) float32."""
+        norm = self.norm
+        return F.layer_norm(self.dense(states).float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The loss of some places at a time, and at once its gradients by what is compared, by table and by bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, table: Tensor, bias: Tensor, truth: Tensor, precision: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wanted = any(ctx.needs_input_grad[:3])
+        words, rows = table.to(precision), states.to(precision)
+        losses, right = torch.empty_like(states[:, 0]), torch.empty_like(truth, dtype=torch.bool)
+        grown = [torch.zeros_like(t, dtype=torch.float32) for t in (states, table, bias)] if wanted else []
+        step = max(1, ROOM // len(table))
+        with torch.autocast(states.device.type, enabled=False):
+            for span in (slice(start, start + step) for start in range(0, len(states), step)):
+                logits = F.linear(rows[span], words).float() + bias
+                target = truth[span].unsqueeze(1)
+                right[span] = logits.argmax(-1) == truth[span]
+                total = logits.logsumexp(-1, keepdim=True)
+                losses[span] = (total - logits.gather(1, target)).squeeze(1)
+                if wanted:
+                    slope = logits.sub_(total).exp_()  # softmax - [word = truth]
+                    slope.scatter_add_(1, target, slope.new_full(target.shape, -1.0))
+                    short = slope.to(precision)
+                    grown[0][span] = short @ words
+                    grown[1] += short.T @ rows[span]
+                    grown[2] += slope.sum(0)
+        ctx.save_for_backward(*grown)
+        ctx.types = states.dtype, table.dtype, bias.dtype
+        ctx.mark_non_differentiable(losses, right)
+        return losses.sum(), losses, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Any, ...]:
+        found = (
+            (grown * gradient).to(kind) if needed else None
+            for grown, kind, needed in zip(ctx.saved_tensors, ctx.types, ctx.needs_input_grad, strict=False)
+        )
+        return *found, None, None

@@ -1,0 +1,108 @@
+"""Hidden words: whole ones, the same whatever the batch, taken up anywhere; and a model learns from them."""
+
+import itertools
+import lzma
+
+import numpy as np
+import pytest
+import torch
+
+from regard.data.masking import Masking
+from regard.data.pretraining import HiddenWords
+from regard.data.tokens import Document, write
+from regard.model.config import EncoderConfig
+from regard.model.encoder import bert
+from regard.model.heads import Model
+from regard.model.pooling import pooler
+from regard.model.words import WordHead
+from regard.text.tokenizer import Tokenizer
+from regard.train.loop import Outside, Plan, fit
+from regard.train.objectives import masked_words
+from regard.train.optim import Optimizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(checkpoint):
+    return Tokenizer.load(checkpoint("m3e-small"))
+
+
+@pytest.fixture(scope="module")
+def store(tokenizer, shared, tmp_path_factory):
+    documents = []
+    for name, language in (("zh_tech_articles", "zh"), ("en_novels", "en")):
+        with lzma.open(shared / "data" / "corpora" / f"{name}.txt.xz", "rt", encoding="utf-8") as file:
+            lines = itertools.islice(file, 150)
+            documents += [Document(text, language) for text in "".join(lines).split("\n\n")]
+    return write(tmp_path_factory.mktemp("tokens") / "store", documents, tokenizer)
+
+
+def shown(batch):
+    """Each text as it was, and its hidden places."""
+    bounds = batch.packed.bounds.tolist()
+    ids = batch.packed.ids.clone()
+    ids[batch.places] = batch.truth
+    out = {}
+    for start, stop in itertools.pairwise(bounds):
+        own = (batch.places >= start) & (batch.places < stop)
+        key = tuple(ids[start:stop].tolist())
+        out[key] = ((batch.places[own] - start).tolist(), batch.packed.ids[start:stop].tolist())
+    return out
+
+
+def test_what_is_hidden_does_not_depend_on_the_batch(store, tokenizer):
+    found = []
+    for size in (300, 3000):
+        loader = HiddenWords(store, tokenizer, Masking(), length=128, batch_tokens=size, seed=3)
+        texts = {}
+        for (epoch, _), _, batch in loader((0, 0)):
+            texts |= shown(batch)
+            assert len(batch.packed.ids) <= size
+            if epoch:
+                break
+        found.append(texts)
+    assert found[0] == found[1] and len(found[0]) > 50
+
+
+def test_an_epoch_hides_the_asked_share_in_whole_words_and_the_next_other_words(store, tokenizer):
+    loader = HiddenWords(store, tokenizer, Masking(), length=128, batch_tokens=2048, seed=0)
+    hidden = [0, 0]
+    for epoch in (0, 1):
+        for rows in loader.plan(epoch):
+            batch = loader.batch(epoch, rows)
+            hidden[epoch] += len(batch.places)
+            ends = batch.packed.bounds[1:].long() - 1
+            assert not torch.isin(batch.places, ends).any()
+            assert not torch.isin(batch.places, batch.packed.bounds[:-1].long()).any()
+    plain = int((loader.lengths - 2).sum())
+    assert hidden[0] / plain == pytest.approx(0.15, abs=0.002)
+    rows = loader.plan(0)[0]
+    one, other = loader.batch(0, rows), loader.batch(1, rows)
+    assert one.places.tolist() != other.places.tolist()
+    row = int(rows[0])
+    _, words = loader._read(row)
+    places = loader.batch(0, np.array([row])).places.numpy()
+    for word in np.unique(words[places]):
+        assert set(np.flatnonzero(words == word)) <= set(places)  # whole words
+
+
+def test_batches_are_taken_up_anywhere(store, tokenizer):
+    loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=512, seed=1)
+    whole = list(itertools.islice(loader((0, 0)), 40))
+    place = whole[24][0]
+    for (_, _, expected), (_, _, found) in zip(whole[25:], loader(place), strict=False):
+        assert torch.equal(expected.packed.ids, found.packed.ids) and torch.equal(expected.truth, found.truth)
+
+
+def test_a_model_learns_hidden_words(store, tokenizer):
+    torch.manual_seed(0)
+    config = EncoderConfig(vocabulary=tokenizer.size, width=48, layers=1, heads=2, inner_width=96, positions=64)
+    model = Model(bert(config), pooler("mean", 48), words=WordHead(config))
+    loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=1024)
+    optimizer = Optimizer(model, learning_rate=3e-3, weight_decay=0.01, layer_decay=1.0, clip=1.0)
+    rows = []
+    objective = masked_words(store.languages)
+    plan = Plan(steps=60, bfloat16=False, log_steps=10)
+    fit(model, objective, loader, optimizer=optimizer, plan=plan, outside=Outside(log=rows.append))
+    losses = [row["loss"] for row in rows]
+    assert losses[0] == pytest.approx(np.log(tokenizer.size), abs=0.5) and losses[-1] < 7.5
+    assert {"accuracy_zh", "accuracy_en"} <= rows[-1].keys()

@@ -1,0 +1,106 @@
+"""A corpus as tokens on disk: what is read is what was written, in sequences that fit; damage is said."""
+
+import itertools
+import lzma
+import re
+
+import numpy as np
+import pytest
+
+from regard.data import tokens
+from regard.data.tokens import Document, Tokens, write
+from regard.errors import Problem
+from regard.text.tokenizer import Tokenizer
+from regard.text.words import segmenter
+
+DOCUMENTS = [
+    Document("the cat sat\non a mat. it was", "en"),
+    Document("", "en"),
+    Document("abcdefghij klmnop\n\nq", "zh"),
+    Document("x", "en"),
+]
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    return Tokenizer.load(tiny)
+
+
+def spelt(store, tokenizer, start, stop):
+    return [tokenizer.token(int(number)) for number in store.read(start, stop)[0]]
+
+
+def test_what_is_read_is_what_was_written(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "CHUNK", 2)
+    store = write(tmp_path / "store", DOCUMENTS, tokenizer)
+    lines = [line for document in DOCUMENTS for line in document.text.split("\n") if line]
+    expected = [e.ids[1:-1] for e in tokenizer.encode(lines, max_length=999)]
+    assert store.ids.tolist() == np.concatenate(expected).tolist()
+    assert store.languages == ["en", "zh"] and store.documents[:, 1].tolist() == [0, 1, 0]
+    assert np.flatnonzero(store.marks & tokens.SENTENCE).tolist() == np.cumsum([0, *map(len, expected[:-1])]).tolist()
+    assert store.documents[:, 0].tolist() == np.flatnonzero(store.marks & tokens.DOCUMENT).tolist()
+    begins = [not tokenizer.token(int(number)).startswith("##") for number in store.ids]
+    assert ((store.marks & tokens.WORD) > 0).tolist() == begins  # in English, pieces go on a word
+    ids, words = store.read(0, 5)
+    assert len(ids) == 5 and words[0] == 1 and np.isin(np.diff(words), (0, 1)).all()
+    again = Tokens(tmp_path / "store", tokenizer)
+    assert np.array_equal(again.ids, store.ids) and not (tmp_path / "store.partial").exists()
+
+
+@pytest.mark.parametrize("room", [1, 4, 7, 11, 1000])
+def test_sequences_hold_as_many_sentences_of_one_document_as_fit(tokenizer, tmp_path, room):
+    store = write(tmp_path / "store", DOCUMENTS, tokenizer)
+    rows = store.sequences(room)
+    starts, stops, languages = rows.T
+    assert starts[0] == 0 and stops[-1] == len(store.ids) and (starts[1:] == stops[:-1]).all()  # nothing lost or twice
+    assert ((stops - starts) <= room).all() and (stops > starts).all()
+    owner = np.searchsorted(store.documents[:, 0], starts, "right")
+    assert (owner == np.searchsorted(store.documents[:, 0], stops - 1, "right")).all()  # never two documents
+    assert (languages == store.documents[owner - 1, 1]).all()
+    for start, stop in zip(starts[:-1], stops[:-1], strict=True):  # the next sentence would not have fitted
+        if store.marks[stop] & tokens.SENTENCE and not store.marks[stop] & tokens.DOCUMENT:
+            later = np.flatnonzero(store.marks[stop + 1 :] & tokens.SENTENCE)
+            end = stop + 1 + later[0] if len(later) else len(store.ids)
+            assert end - start > room
+
+
+def test_damage_and_another_tokenizer_are_said(tokenizer, tiny, tmp_path, checkpoint):
+    with pytest.raises(Problem, match="not one token"):
+        write(tmp_path / "none", [Document("", "en")], tokenizer)
+    assert not list(tmp_path.iterdir())
+    write(tmp_path / "store", DOCUMENTS, tokenizer)
+    with pytest.raises(Problem, match="another tokenizer"):
+        Tokens(tmp_path / "store", Tokenizer.load(checkpoint("minilm-l6")))
+    (tmp_path / "store" / "ids.bin").write_bytes((tmp_path / "store" / "ids.bin").read_bytes()[:-2])
+    with pytest.raises(Problem, match="truncated"):
+        Tokens(tmp_path / "store", tokenizer)
+    (tmp_path / "store" / "documents.npy").unlink()
+    with pytest.raises(Problem, match="no tokens that can be read"):
+        Tokens(tmp_path / "store", tokenizer)
+
+
+def test_a_writer_that_fails_leaves_the_old_folder(tokenizer, tmp_path):
+    write(tmp_path / "store", DOCUMENTS, tokenizer)
+
+    def broken():
+        yield DOCUMENTS[0]
+        raise RuntimeError("the source is gone")
+
+    with pytest.raises(RuntimeError, match="the source is gone"):
+        write(tmp_path / "store", broken(), tokenizer)
+    assert len(Tokens(tmp_path / "store", tokenizer).documents) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_chinese_words_are_those_of_the_segmenter(checkpoint, shared, tmp_path):
+    pytest.importorskip("jieba")
+    tokenizer = Tokenizer.load(checkpoint("m3e-small"))
+    path = shared / "data" / "corpora" / "zh_tech_articles.txt.xz"
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        lines = [
+            line for line in itertools.islice(file, 300) if re.fullmatch(r"[\u4e00-\u9fff，。、]{20,}", line.strip())
+        ]
+    store = write(tmp_path / "store", [Document("".join(lines), "zh")], tokenizer)
+    spans = [segmenter("zh")(line.strip()) for line in lines]
+    assert len(lines) > 5
+    assert int((store.marks & tokens.WORD).sum()) == sum(map(len, spans)) < 0.8 * len(store.ids)
