@@ -1,6 +1,6 @@
 """The verbs of vocabularies as a user types them."""
 
-import gzip
+import itertools
 import json
 import lzma
 import os
@@ -60,15 +60,18 @@ def test_the_same_again_is_refused_over_what_is_there_and_equal_beside_it(learnt
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
-def test_a_corpus_folder_says_the_languages(tmp_path):
-    for shard, (name, texts) in enumerate((("en", ENGLISH), ("zh", CHINESE), ("", CHINESE))):
-        with gzip.open(tmp_path / f"shard-{shard:05}.jsonl.gz", "wt", encoding="utf-8") as file:
-            rows = [{"text": text} | ({"language": name} if name else {}) for text in texts * 100]
-            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    (tmp_path / "dropped.jsonl.gz").write_bytes(b"not a shard")
-    done = regard("vocab", "train", tmp_path, "--size", 200, "--out", tmp_path / "vocab", "--json")
+def test_a_corpus_that_was_built_says_the_languages(shared, tmp_path):
+    for name, corpus in (("en", "en_novels"), ("zh", "zh_tech_articles")):
+        with lzma.open(shared / "data" / "corpora" / f"{corpus}.txt.xz", "rt", encoding="utf-8") as file:
+            (tmp_path / f"{name}.txt").write_text("".join(itertools.islice(file, 1000)), encoding="utf-8")
+    plan = [f'[[source]]\nname = "{name}"\npath = "{name}.txt"\nlanguage = "{name}"\n' for name in ("en", "zh")]
+    (tmp_path / "corpora.toml").write_text("".join(plan))
+    done = regard("corpus", "build", tmp_path / "corpora.toml", "--out", tmp_path / "corpus")
     assert done.returncode == 0, done.stderr
-    assert [(row["language"], row["texts"]) for row in json.loads(done.stdout)["languages"]] == [("en", 2), ("zh", 4)]
+    done = regard("vocab", "train", tmp_path / "corpus", "--size", 4000, "--out", tmp_path / "vocab", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["languages"]
+    assert [row["language"] for row in rows] == ["en", "zh"] and all(row["word_coverage"] > 0.95 for row in rows)
 
 
 def test_published_vocabularies_are_measured_as_they_are(shared, files, checkpoint):
@@ -93,9 +96,8 @@ def test_help_has_an_example():
     ("words", "said"),
     [
         (("train", "none.txt", "--out", "vocab"), "There is no file"),
-        (("train", "{folder}", "--out", "{folder}/vocab"), "is no corpus"),
+        (("train", "{folder}", "--out", "{folder}/vocab"), "holds no corpus"),
         (("train", "{folder}/empty.txt", "--out", "{folder}/vocab"), "There is no text"),
-        (("train", "{folder}/bad", "--out", "{folder}/vocab"), "Line 2 of"),
         (("train", "{folder}/few.txt", "--size", "10", "--out", "{folder}/vocab"), "characters alone need"),
         (("stats", "{folder}/empty.txt", "{folder}/few.txt"), "has no [UNK]"),
     ],
@@ -104,9 +106,6 @@ def test_help_has_an_example():
 def test_what_cannot_be_says_why(words, said, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "few.txt").write_text("a few words\nand a few more\n")
-    (tmp_path / "bad").mkdir()
-    with gzip.open(tmp_path / "bad" / "shard-00000.jsonl.gz", "wt") as file:
-        file.write('{"text": "good"}\n["bad"]\n')
     done = regard("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))
     assert done.returncode == 2, done.stderr
     assert said in " ".join(done.stderr.split())

@@ -119,47 +119,32 @@ class _Held:
 
 
 def _texts(files: list[str], move: Callable[[float], Any]) -> Iterator[tuple[str, str]]:
-    """Every text that is not empty, with its language: as a corpus folder's shards say, otherwise by its script."""
-    from regard.data.corpus import Corpus
+    """Every line that is not empty, with its language: of a corpus folder what it says, otherwise by its script."""
     from regard.text.vocabulary import language
 
-    sources = [(Corpus(path), is_shard) for name in files for path, is_shard in _paths(name)]
-    whole, behind, found = sum(corpus.size for corpus, _ in sources), 0, 0
-    for corpus, is_shard in sources:
-        for number, line in enumerate(corpus.lines(), 1):
-            if number % 1000 == 1:
-                move((behind + corpus.share * corpus.size) / max(1, whole))
-            own, text = _row(line, corpus.path, number) if is_shard else ("", line)
+    found = 0
+    for place, name in enumerate(files):
+        for own, text in _lines(name, lambda share, place=place: move((place + share) / len(files))):  # type: ignore[misc]
             if text.strip():
                 found += 1
                 yield own or language(text), text
-        behind += corpus.size
     if not found:
         raise Problem(f"There is no text in {', '.join(files)}. Name files with a text a line.")
 
 
-def _paths(name: str) -> Iterator[tuple[Path, bool]]:
-    if not Path(name).is_dir():
-        yield Path(name), False
+def _lines(name: str, move: Callable[[float], Any]) -> Iterator[tuple[str, str]]:
+    from regard.data.corpora.reading import documents
+    from regard.data.corpus import Corpus
+
+    if Path(name).is_dir():
+        for document in documents(name, move):
+            yield from ((document.language, line) for line in document.text.split("\n"))
         return
-    shards = sorted(Path(name).glob("shard-*.jsonl.gz"))
-    if not shards:
-        raise Problem(
-            f"{name} is no corpus: it has no shard-*.jsonl.gz. Name text files, or what `corpus build` wrote."
-        )
-    yield from ((path, True) for path in shards)
-
-
-def _row(line: str, path: Path, number: int) -> tuple[str, str]:
-    import json
-
-    try:
-        row = json.loads(line)
-        return str(row.get("language") or ""), str(row["text"])
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise Problem(
-            f'Line {number:,} of {path} is no document: an object with "text" was expected. Build the corpus again.'
-        ) from None
+    corpus = Corpus(name)
+    for number, line in enumerate(corpus.lines(), 1):
+        if number % 1000 == 1:
+            move(corpus.share)
+        yield "", line
 
 
 def _first(rows: Iterator[tuple[str, str]], most: int) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,54 @@
+"""A finished corpus is read document by document; what is not whole is said; and its tokens are numbered."""
+
+import gzip
+import json
+
+import pytest
+
+from regard.data import tokens
+from regard.data.corpora.reading import documents
+from regard.errors import Problem
+from regard.text.tokenizer import Tokenizer
+
+ROWS = {
+    "shard-00000.jsonl.gz": [("one\ntwo", "en"), ("three", "en")],
+    "shard-00001.jsonl.gz": [("四五六", "zh")],
+}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """As `regard corpus build` leaves it."""
+    for name, rows in ROWS.items():
+        with gzip.open(tmp_path / name, "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps({"text": text, "language": of, "source": "s"}) + "\n" for text, of in rows)
+    shards = [{"name": name, "documents": len(rows)} for name, rows in ROWS.items()]
+    (tmp_path / "corpus.json").write_text(json.dumps({"shards": shards}))
+    return tmp_path
+
+
+def test_every_document_is_read_in_order(corpus, tiny):
+    told = []
+    found = [(document.text, document.language) for document in documents(corpus, told.append)]
+    assert found == [row for rows in ROWS.values() for row in rows] and told[-1] == 1.0
+    store = tokens.write(corpus / "tokens", documents(corpus), Tokenizer.load(tiny))
+    assert store.languages == ["en", "zh"] and len(store.documents) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("shard-00001.jsonl.gz", None, "has lost shard-00001"),
+        ("shard-00000.jsonl.gz", b"", "has 0 documents where"),
+        ("shard-00000.jsonl.gz", gzip.compress(b'{"text": 1'), "Line 1 of"),
+        ("shard-00000.jsonl.gz", gzip.compress(b"abcdef" * 99)[:-20], "broken off"),
+        ("corpus.json", None, "holds no corpus"),
+    ],
+)
+def test_what_is_not_whole_is_said(corpus, name, content, said):
+    path = corpus / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(Problem, match=said):
+        list(documents(corpus))
