@@ -55,6 +55,8 @@ def refusing(path: Path) -> Iterator[None]:
     """Turns what the system says of a full or forbidden disk into a `Problem` about `path`."""
     try:
         yield
+    except Problem:
+        raise  # of something else, such as a source that was read to fill the file: it has its own cause and cure
     except BaseException as error:
         if refusal := _refusal(error):
             raise Problem(

@@ -35,6 +35,14 @@ def test_every_document_is_read_in_order(corpus, tiny):
     assert store.languages == ["en", "zh"] and len(store.documents) == 3
 
 
+def test_a_damaged_shard_is_named_and_not_the_disk_that_its_tokens_go_to(corpus, tiny):
+    path = corpus / "shard-00000.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))  # its checksum
+    with pytest.raises(Problem, match=r"shard-00000.jsonl.gz is broken off or damaged"):
+        tokens.write(corpus / "tokens", documents(corpus), Tokenizer.load(tiny))
+    assert not list(corpus.glob("tokens*"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
