@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +16,44 @@ from regard.data.packing import cut, pack
 Place = tuple[int, int]  # an epoch, and how many of its batches lie behind
 
 
-class Loader:
+class Shuffled(ABC):
     """Batches of at most `batch_tokens` tokens, or of `batch_size` sequences where that is given, shuffled each epoch.
 
-    The order depends on the seed and the epoch alone. Windows of one text count as sequences.
+    The order depends on the seed and the epoch alone, so that it can be taken up anywhere.
     """
+
+    def __init__(self, lengths: NDArray[np.int64], *, batch_tokens: int, batch_size: int = 0, seed: int = 0) -> None:
+        self.lengths, self.seed = lengths, seed
+        self.batch_tokens, self.batch_size = batch_tokens, batch_size
+
+    @abstractmethod
+    def batch(self, epoch: int, rows: NDArray[np.int64]) -> Any:
+        """Some sequences as what a model learns from."""
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The sequences of each batch of an epoch."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
+        if self.batch_size:
+            spans = [slice(i, i + self.batch_size) for i in range(0, len(order), self.batch_size)]
+        else:
+            spans = cut(self.lengths[order].tolist(), self.batch_tokens)
+        return [order[span] for span in spans]
+
+    def __call__(self, place: Place) -> Iterator[tuple[Place, float, Any]]:
+        """Endless batches from a place on, each with the place after it and the epochs done by then."""
+        epoch, skip = place
+        while True:
+            plan = self.plan(epoch)
+            seen = sum(len(rows) for rows in plan[:skip])
+            for number, rows in enumerate(plan[skip:], skip + 1):
+                seen += len(rows)
+                after = (epoch, number) if number < len(plan) else (epoch + 1, 0)
+                yield after, epoch + seen / len(self.lengths), self.batch(epoch, rows)
+            epoch, skip = epoch + 1, 0
+
+
+class Loader(Shuffled):
+    """Shuffled texts with their labels; windows of one text count as sequences."""
 
     def __init__(
         self,
@@ -31,29 +66,11 @@ class Loader:
     ) -> None:
         if not len(encodings):
             raise ValueError("a loader needs at least one sequence")
-        self.encodings, self.seed = encodings, seed
-        self.batch_tokens, self.batch_size = batch_tokens, batch_size
+        lengths = np.array([len(e.ids) for e in encodings])
+        super().__init__(lengths, batch_tokens=batch_tokens, batch_size=batch_size, seed=seed)
+        self.encodings = encodings
         self.labels = torch.from_numpy(np.asarray(labels)[[e.source for e in encodings]])
-        self.lengths = np.array([len(e.ids) for e in encodings])
 
-    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The sequences of each batch of an epoch."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.encodings))
-        if self.batch_size:
-            spans = [slice(i, i + self.batch_size) for i in range(0, len(order), self.batch_size)]
-        else:
-            spans = cut(self.lengths[order].tolist(), self.batch_tokens)
-        return [order[span] for span in spans]
-
-    def __call__(self, place: Place) -> Iterator[tuple[Place, float, Batch]]:
-        """Endless batches from a place on, each with the place after it and the epochs done by then."""
-        epoch, skip = place
-        while True:
-            plan = self.plan(epoch)
-            seen = sum(len(rows) for rows in plan[:skip])
-            for number, rows in enumerate(plan[skip:], skip + 1):
-                seen += len(rows)
-                batch = Batch(pack([self.encodings[i] for i in rows]), self.labels[torch.from_numpy(rows)])
-                after = (epoch, number) if number < len(plan) else (epoch + 1, 0)
-                yield after, epoch + seen / len(self.encodings), batch
-            epoch, skip = epoch + 1, 0
+    def batch(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
+        """Some texts with their labels, the same in every epoch."""
+        return Batch(pack([self.encodings[i] for i in rows]), self.labels[torch.from_numpy(rows)])
