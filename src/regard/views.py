@@ -129,8 +129,8 @@ def fill(
         states = model.encoder(packed)[torch.from_numpy(places).to(packed.ids.device)]
         shares, numbers = model.words(states, model.encoder.embeddings.word).softmax(-1).topk(top)
     return [
-        [(tokenizer.token(number), share) for number, share in zip(*pair, strict=True)]
-        for pair in zip(numbers.tolist(), shares.tolist(), strict=True)
+        [(tokenizer.token(number), share) for number, share in zip(*row, strict=True)]
+        for row in zip(numbers.tolist(), shares.tolist(), strict=True)
     ]
 
 

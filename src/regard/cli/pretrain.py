@@ -20,6 +20,7 @@ def fill(
     """Guess hidden words."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from regard.system import load
 
@@ -29,7 +30,7 @@ def fill(
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for number in range(1, len(found) + 1):
-        table.add_column(f"[bold]{number}. \\[MASK][/bold]")
+        table.add_column(Text(f"{number}. [MASK]", style="bold"))
     for row in zip(*found, strict=True):
-        table.add_row(*(f"{token} {p:.3f}".replace("[", "\\[") for token, p in row))
+        table.add_row(*(Text(f"{token} {p:.3f}") for token, p in row))
     Console().print(table)

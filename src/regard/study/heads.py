@@ -21,6 +21,7 @@ from regard import disk
 from regard.batch import Packed
 from regard.data.corpus import Corpus
 from regard.data.packing import pack
+from regard.data.tokens import digest
 from regard.errors import Problem
 from regard.lens.statistics import Classes, Moments, Wanted, read
 from regard.lens.tiles import Workspace
@@ -146,13 +147,19 @@ def _cells(words: list[NDArray[np.int64]], packed: Packed) -> torch.Tensor:
 
 def signature(system: System, corpus: Corpus, plan: Plan) -> str:
     """What must be the same for a pass to be taken up: model, tokenizer, corpus and plan."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(system.tokenizer.definition().encode())
-    for tensor in system.model.encoder.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    weights = fingerprint(system.model.encoder.state_dict())
     corpus_is = [str(corpus.path.resolve()), corpus.size, corpus.path.stat().st_mtime_ns, corpus.paragraphs]
-    model_is = [digest.hexdigest(), repr(system.model.encoder.config), room(system, plan)]
+    model_is = [weights, digest(system.tokenizer), repr(system.model.encoder.config), room(system, plan)]
     return json.dumps([model_is, corpus_is, asdict(plan)], sort_keys=True, default=list)
+
+
+def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Changes with any number or name of some tensors."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _keep(state: Path, mark: str, total: _Total) -> None:

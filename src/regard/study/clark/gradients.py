@@ -15,7 +15,6 @@ Losses are added over texts and not averaged, so that a text's gradients do not 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from regard.data.packing import pack
 from regard.lens.attribute.weights import Objective, Slopes, slopes
 from regard.lens.capture import spans
 from regard.lens.statistics import Moments, Values
-from regard.study.heads import classes
+from regard.study.heads import classes, fingerprint
 from regard.system import System
 
 BATCH = 16  # texts
@@ -67,12 +66,8 @@ def loss_of(system: System) -> str:
 
 def signature(system: System) -> str:
     """What the loss is made of besides the encoder: which it is, and the weights of pooling and heads."""
-    digest = hashlib.blake2b(digest_size=16)
-    tensors = {n: t for n, t in system.model.state_dict().items() if not n.startswith("encoder.")}
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return json.dumps([loss_of(system), system.card.task, type(system.model.pooling).__name__, digest.hexdigest()])
+    weights = fingerprint({n: t for n, t in system.model.state_dict().items() if not n.startswith("encoder.")})
+    return json.dumps([loss_of(system), system.card.task, type(system.model.pooling).__name__, weights])
 
 
 def study(
