@@ -29,9 +29,10 @@ from regard.recipe import Recipe
 from regard.system import Card, System, build, default_pooling, open_folder, read_card, warn_of_cuts
 from regard.train import state as states
 from regard.train.journal import Journal
-from regard.train.loop import Outside, Plan, Progress, fit
+from regard.train.loop import Outside, fit
 from regard.train.objectives import OBJECTIVES
 from regard.train.optim import Optimizer
+from regard.train.plans import Limits, Progress
 
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
@@ -133,7 +134,7 @@ def learn(
         layer_decay=settings.layer_decay,
         clip=settings.clip,
     )
-    plan = Plan(
+    plan = Limits(
         epochs=settings.epochs,
         steps=settings.steps,
         minutes=settings.minutes,

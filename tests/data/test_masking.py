@@ -22,11 +22,11 @@ IDS = np.arange(100, 100 + len(WORDS))
 RUNS = 10_000
 
 
-def simulate(rule, *, runs=RUNS, words=WORDS, progress=0.0):
+def simulate(rule, *, runs=RUNS, words=WORDS, cooled=0.0):
     """How often each token is hidden, and how many are, run by run."""
     hidden = np.zeros((runs, len(words)), dtype=bool)
     for text in range(runs):
-        positions, _ = hide(rule, IDS[: len(words)], words, ALPHABET, chance(0, 0, text), progress=progress)
+        positions, _ = hide(rule, IDS[: len(words)], words, ALPHABET, chance(0, 0, text), cooled=cooled)
         hidden[text, positions] = True
     return hidden
 
@@ -125,7 +125,7 @@ def test_a_rate_goes_from_first_to_last():
     rule = Masking(rate=[0.3, 0.1])
     assert rule == Masking(rate=(0.3, 0.1))
     assert [rule.at(share) for share in (-1, 0, 0.5, 1, 2)] == pytest.approx([0.3, 0.3, 0.2, 0.1, 0.1])
-    half = simulate(rule, runs=5000, progress=0.5)
+    half = simulate(rule, runs=5000, cooled=0.5)
     assert agrees(half.mean(0)[WORDS >= 0], 0.2, 5000)
 
 

@@ -15,7 +15,8 @@ from regard.model.encoder import bert
 from regard.model.heads import Head, Model
 from regard.model.pooling import First
 from regard.train.objectives import classify
-from regard.train.optim import BETAS, EPSILON, Optimizer, RowAdamW, schedule
+from regard.train.optim import BETAS, EPSILON, Optimizer, RowAdamW
+from regard.train.plans import schedule
 
 ROWS, WIDTH, STEPS, PEAK = 60, 8, 400, 1e-3
 Table = torch.Tensor

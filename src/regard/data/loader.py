@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,11 @@ class Shuffled(ABC):
     def __init__(self, lengths: NDArray[np.int64], *, batch_tokens: int, batch_size: int = 0, seed: int = 0) -> None:
         self.lengths, self.seed = lengths, seed
         self.batch_tokens, self.batch_size = batch_tokens, batch_size
+        self._plan: tuple[int, list[NDArray[np.int64]], NDArray[np.int64]] | None = None
 
     @abstractmethod
-    def batch(self, epoch: int, rows: NDArray[np.int64]) -> Any:
-        """Some sequences as what a model learns from."""
+    def batch(self, epoch: int, rows: NDArray[np.int64], *, cooled: float = 0.0) -> Any:
+        """Some sequences as what a model learns from; `cooled` is the share of the run's end that is done."""
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """The sequences of each batch of an epoch."""
@@ -39,17 +40,16 @@ class Shuffled(ABC):
             spans = cut(self.lengths[order].tolist(), self.batch_tokens)
         return [order[span] for span in spans]
 
-    def __call__(self, place: Place) -> Iterator[tuple[Place, float, Any]]:
-        """Endless batches from a place on, each with the place after it and the epochs done by then."""
-        epoch, skip = place
-        while True:
+    def __call__(self, place: Place, cooled: float = 0.0) -> tuple[Place, float, Any]:
+        """The batch at a place, with the place after it and the epochs done by then."""
+        epoch, number = place
+        if self._plan is None or self._plan[0] != epoch:
             plan = self.plan(epoch)
-            seen = sum(len(rows) for rows in plan[:skip])
-            for number, rows in enumerate(plan[skip:], skip + 1):
-                seen += len(rows)
-                after = (epoch, number) if number < len(plan) else (epoch + 1, 0)
-                yield after, epoch + seen / len(self.lengths), self.batch(epoch, rows)
-            epoch, skip = epoch + 1, 0
+            self._plan = epoch, plan, np.cumsum([len(rows) for rows in plan])
+        _, plan, seen = self._plan
+        after = (epoch, number + 1) if number + 1 < len(plan) else (epoch + 1, 0)
+        done = epoch + int(seen[number]) / int(seen[-1])
+        return after, done, self.batch(epoch, plan[number], cooled=cooled)
 
 
 class Loader(Shuffled):
@@ -71,6 +71,6 @@ class Loader(Shuffled):
         self.encodings = encodings
         self.labels = torch.from_numpy(np.asarray(labels)[[e.source for e in encodings]])
 
-    def batch(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
+    def batch(self, epoch: int, rows: NDArray[np.int64], *, cooled: float = 0.0) -> Batch:
         """Some texts with their labels, the same in every epoch."""
         return Batch(pack([self.encodings[i] for i in rows]), self.labels[torch.from_numpy(rows)])

@@ -39,8 +39,8 @@ class Masking:
     A unit is a token; a word; a run of 1 to `longest` words, of n with odds 1 / n (Lan et al. 2020); or a span, a run
     of a geometric number of words with parameter `p`, at most `longest_span` (Joshi et al. 2020). Of the hidden tokens
     the shares `mask`, `random` and `keep` become [MASK], become a random token, or stay (Devlin et al. 2019): each by
-    itself, but the tokens of a span all alike, as published. A `rate` of two numbers goes from the first to the second
-    in the course of the run.
+    itself, but the tokens of a span all alike, as published. A `rate` of two numbers is the first, and goes to the
+    second over the end of a run.
     """
 
     rate: float | tuple[float, float] = 0.15
@@ -70,12 +70,12 @@ class Masking:
                 f"{self.longest_span} and {self.p}. Mend them."
             )
 
-    def at(self, progress: float) -> float:
-        """The rate when this share of the run is done."""
+    def at(self, cooled: float) -> float:
+        """The rate when this share of the run's end is done."""
         if not isinstance(self.rate, tuple):
             return self.rate
         first, last = self.rate
-        return first + (last - first) * min(1.0, max(0.0, progress))
+        return first + (last - first) * min(1.0, max(0.0, cooled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def chance(seed: int, epoch: int, text: int) -> np.random.Generator:
 
 
 def hide(
-    rule: Masking, ids: Ids, words: Ids, alphabet: Alphabet, chance: np.random.Generator, *, progress: float = 0.0
+    rule: Masking, ids: Ids, words: Ids, alphabet: Alphabet, chance: np.random.Generator, *, cooled: float = 0.0
 ) -> tuple[Ids, Ids]:
     """The positions of a text to learn from, ascending, and the ids that stand there now.
 
@@ -118,7 +118,7 @@ def hide(
     never hidden and which no unit goes across (`regard.text.words`). A text of few units may have none hidden, as often
     as the rate asks for.
     """
-    return hide_all(rule, ids, words, [len(ids)], alphabet, [chance], progress=progress)
+    return hide_all(rule, ids, words, [len(ids)], alphabet, [chance], cooled=cooled)
 
 
 def hide_all(
@@ -129,7 +129,7 @@ def hide_all(
     alphabet: Alphabet,
     chances: Iterable[np.random.Generator],
     *,
-    progress: float = 0.0,
+    cooled: float = 0.0,
 ) -> tuple[Ids, Ids]:
     """The same of texts that lie end to end, `sizes` tokens each: what each would have alone, several times as fast."""
     # A row of lots for each thing that is decided, a lot for each token, so that no draw depends on another's outcome.
@@ -137,7 +137,7 @@ def hide_all(
     text = np.repeat(np.arange(len(sizes)), sizes)
     starts, lengths = _units(rule, words, text, lots[0])
     first = np.searchsorted(text, text[starts])
-    chosen = _drawn(text[starts], lengths, rule.at(progress), lots[1, starts], lots[2, first])
+    chosen = _drawn(text[starts], lengths, rule.at(cooled), lots[1, starts], lots[2, first])
     starts, lengths = starts[chosen], lengths[chosen]
     ends = lengths.cumsum()
     positions = np.repeat(starts - ends + lengths, lengths) + np.arange(lengths.sum())

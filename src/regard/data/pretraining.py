@@ -37,13 +37,13 @@ class HiddenWords(Shuffled):
         lengths = self.sequences[:, 1] - self.sequences[:, 0] + 2
         super().__init__(lengths, batch_tokens=batch_tokens, seed=seed)
 
-    def batch(self, epoch: int, rows: NDArray[np.int64], *, progress: float = 0.0) -> Hidden:
-        """Some sequences with words hidden; `progress` is the share of the run that is done."""
+    def batch(self, epoch: int, rows: NDArray[np.int64], *, cooled: float = 0.0) -> Hidden:
+        """Some sequences with words hidden, at the rate that belongs to a share of the run's end."""
         rows = rows[np.argsort(self.lengths[rows], kind="stable")]  # as they are packed
         sizes = self.lengths[rows]
         ids, words = (np.concatenate(parts) for parts in zip(*map(self._read, rows), strict=True))
         chances = [chance(self.seed, epoch, int(row)) for row in rows]
-        places, new = hide_all(self.rule, ids, words, sizes.tolist(), self.alphabet, chances, progress=progress)
+        places, new = hide_all(self.rule, ids, words, sizes.tolist(), self.alphabet, chances, cooled=cooled)
         truth = ids[places]
         ids[places] = new
         ends = sizes.cumsum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -17,7 +17,8 @@ from regard.errors import Problem
 from regard.model.heads import Model
 from regard.train import state as states
 from regard.train.objectives import Objective
-from regard.train.optim import Optimizer, schedule
+from regard.train.optim import Optimizer
+from regard.train.plans import Plan, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,50 +31,7 @@ class Evaluation:
     high: float
     merit: float  # the value so signed that higher is better; minus infinity where it is undefined
     per_example: NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """When the run ends, how fast it learns, when it looks up; a limit of 0 is none."""
-
-    epochs: float = 0
-    steps: int = 0
-    minutes: float = 0
-    accumulate: int = 1
-    warmup: float = 0.1
-    schedule: str = "linear"
-    evaluations: int = 1  # per epoch
-    patience: int = 0
-    bfloat16: bool = True
-    save_seconds: float = 60
-    log_steps: int = 10
-
-    def progress(self, step: int, epochs: float, seconds: float) -> float:
-        """The share of the run that is done: the largest share of any limit.
-
-        Beside another limit, minutes count once they are a twentieth of the run ahead of it, or over: a limit in
-        minutes that will not end the run leaves its every bit as it is.
-        """
-        work = max(
-            (done / limit for done, limit in ((step, self.steps), (epochs, self.epochs)) if limit > 0), default=0.0
-        )
-        time = seconds / 60 / self.minutes if self.minutes > 0 else 0.0
-        ahead = time >= 1 or time > work + 0.05 or not (self.steps or self.epochs)
-        return max(work, time) if ahead else work
-
-
-@dataclass(slots=True)
-class Progress:
-    """What the loop must remember to go on as if it had never stopped."""
-
-    step: int = 0
-    epochs: float = 0.0
-    seconds: float = 0.0
-    place: tuple[int, int] = (0, 0)  # epoch, batches of it
-    evaluated: int = 0  # evaluations done
-    without_progress: int = 0
-    best: dict[str, Any] = field(default_factory=dict)  # value and per_example of the best evaluation
-    stopped: bool = False
+    more: dict[str, Any] = field(default_factory=dict)  # what else the log shall say
 
 
 class Learnable(Protocol):
@@ -88,10 +46,13 @@ class Learnable(Protocol):
 
 
 class Batches(Protocol):
-    """From a place, an epoch and how many of its batches lie behind, endless (place after, epochs done, batch)."""
+    """Gives the batch at a place, which is an epoch and how many of its batches lie behind.
 
-    def __call__(self, place: tuple[int, int]) -> Iterator[tuple[tuple[int, int], float, Learnable]]:
-        """Begins to read at a place."""
+    `cooled` is how much of the run's end is done; the answer is (place after, epochs done by then, batch).
+    """
+
+    def __call__(self, place: tuple[int, int], cooled: float) -> tuple[tuple[int, int], float, Learnable]:
+        """Reads one batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +62,7 @@ class Outside:
     log: Callable[[dict[str, Any]], None] = lambda row: None
     evaluate: Callable[[], Evaluation] | None = None
     save: Callable[[dict[str, Any]], None] | None = None
+    branch: Callable[[dict[str, Any]], None] | None = None  # keeps the state from which a larger budget goes on
     keep_best: Callable[[], None] = lambda: None
 
 
@@ -123,31 +85,36 @@ def fit(
         now = _restore(resume, model, optimizer)
     device = next(model.parameters()).device
     window, saved, began = _Window(), time.monotonic(), time.monotonic() - now.seconds
-    reading = batches(now.place)
-    while not now.stopped and plan.progress(now.step, now.epochs, now.seconds) < 1:
+    while not now.stopped and (share := plan.progress(now)) < 1:
         model.train()
-        share = plan.progress(now.step, now.epochs, now.seconds)
+        cooled = plan.cooled(share)
+        if outside.branch and cooled > 0 and not now.cooling:
+            window.check(now)
+            outside.branch(_state(now, model, optimizer))
+        now.cooling = cooled > 0
         loss = torch.zeros((), device=device)
-        for _ in range(plan.accumulate):
-            now.place, now.epochs, batch = next(reading)
+        count = plan.batches(now)
+        for _ in range(count):
+            now.place, now.epochs, batch = batches(now.place, cooled)
             batch = batch.to(device)
             optimizer.prepare(batch.packed.ids)
             with _precision(device, plan.bfloat16):
                 part, more = objective(model, batch)
-            (part / plan.accumulate).backward()
-            loss += part.detach() / plan.accumulate
+            (part / count).backward()
+            loss += part.detach() / count
+            now.tokens += len(batch.packed.ids)
             window.add(len(batch.packed.ids), more)
-        # The rate of the middle of the step, so that the first step of a warm-up is not taken at zero.
-        after = plan.progress(now.step + 1, now.epochs, now.seconds)
-        factor = schedule(plan.schedule, plan.warmup, (share + after) / 2)
-        norm = optimizer.step(factor)
         now.step += 1
+        factor = plan.rate(now, share)
+        norm = optimizer.step(factor)
+        after = plan.progress(now)
         now.seconds = time.monotonic() - began
         window.losses.append(loss)
         if now.step % plan.log_steps == 0 or now.step == 1:
             outside.log(window.row(now, after, optimizer.learning_rate * factor, norm))
-        if outside.evaluate and now.epochs * plan.evaluations >= now.evaluated + 1:
+        if outside.evaluate and plan.due(now, share):
             _evaluate(now, optimizer, plan, outside)
+            window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
         if outside.save and time.monotonic() - saved > plan.save_seconds:
             window.check(now)
             outside.save(_state(now, model, optimizer))
@@ -169,7 +136,7 @@ def _evaluate(now: Progress, optimizer: Optimizer, plan: Plan, outside: Outside)
     now.evaluated += 1
     outside.log({
         "kind": "evaluation", "step": now.step, "epoch": now.epochs,
-        found.metric: found.value, "low": found.low, "high": found.high,
+        found.metric: found.value, "low": found.low, "high": found.high, **found.more,
     })  # fmt: skip
     if _better(found, now.best):
         now.without_progress = 0

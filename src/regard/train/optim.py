@@ -178,14 +178,6 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))  # type: ignore[no-any-return]
 
 
-def schedule(kind: str, warmup: float, progress: float) -> float:
-    """The share of the learning rate at a share of the run: a linear rise, then linear or cosine fall, or none."""
-    if progress < warmup:
-        return progress / warmup
-    rest = min(1.0, (progress - warmup) / max(1e-12, 1 - warmup))
-    return {"linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest)), "constant": 1.0}[kind]
-
-
 def _depths(model: nn.Module) -> dict[str, int]:
     """0 for embeddings, then the number of the layer, and above all of them what stands on the encoder."""
     found = {name: re.search(r"blocks\.(\d+)\.", name) for name, _ in model.named_parameters()}
