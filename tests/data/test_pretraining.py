@@ -10,6 +10,7 @@ import torch
 from regard.data.masking import Masking
 from regard.data.pretraining import HiddenWords
 from regard.data.tokens import Document, write
+from regard.errors import Problem
 from regard.model.config import EncoderConfig
 from regard.model.encoder import bert
 from regard.model.heads import Model
@@ -33,7 +34,7 @@ def store(tokenizer, shared, tmp_path_factory):
     for name, language in (("zh_tech_articles", "zh"), ("en_novels", "en")):
         with lzma.open(shared / "data" / "corpora" / f"{name}.txt.xz", "rt", encoding="utf-8") as file:
             lines = itertools.islice(file, 150)
-            documents += [Document(text, language) for text in "".join(lines).split("\n\n")]
+            documents += [Document(text, language, name) for text in "".join(lines).split("\n\n")]
     return write(tmp_path_factory.mktemp("tokens") / "store", documents, tokenizer)
 
 
@@ -112,3 +113,31 @@ def test_a_model_learns_hidden_words(store, tokenizer):
     losses = [row["loss"] for row in rows]
     assert losses[0] == pytest.approx(np.log(tokenizer.size), abs=0.5) and losses[-1] < 7.5
     assert {"accuracy_zh", "accuracy_en"} <= rows[-1].keys()
+
+
+def test_a_mix_draws_each_source_as_often_as_it_says_with_other_words_hidden(store, tokenizer):
+    times = {("zh_tech_articles", "zh"): 2.5, ("en_novels", "en"): 0.5}
+    loader = HiddenWords(store, tokenizer, Masking(), length=32, batch_tokens=512, times=times)
+    count = len(loader.lengths)
+    found = np.zeros((2, count), dtype=int)
+    for epoch in range(20):
+        rows = np.concatenate(loader.plan(epoch))
+        np.add.at(found[epoch % 2], rows % count, 1)
+        assert len(rows) == len(set(rows.tolist()))
+    drawn = found.sum(0) / 20
+    assert drawn[loader.languages == 0] == pytest.approx(2.5, abs=0.5)
+    assert drawn[loader.languages == 0].mean() == pytest.approx(2.5, abs=0.05)
+    assert drawn[loader.languages == 1].mean() == pytest.approx(0.5, abs=0.08)
+    row = int(np.argmax(loader.lengths))
+    once, again = (loader.batch(0, np.array([row + copy * count])) for copy in (0, 1))
+    assert list(shown(once)) == list(shown(again)) and once.places.tolist() != again.places.tolist()
+
+
+def test_documents_that_are_held_out_are_not_read(store, tokenizer):
+    held = store.held_out(0.2, 10**6)
+    parts = [HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=512, documents=d) for d in (held, ~held)]
+    own, rest = ({tuple(row) for row in part.sequences.tolist()} for part in parts)
+    assert not own & rest and own | rest == {tuple(row) for row in store.sequences(62).tolist()}
+    assert {row[2] for row in own} == set(np.flatnonzero(held).tolist())
+    with pytest.raises(Problem, match="No document is left"):
+        HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=512, documents=held & False)

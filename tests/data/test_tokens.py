@@ -47,16 +47,29 @@ def test_what_is_read_is_what_was_written(tokenizer, tmp_path, monkeypatch):
     assert np.array_equal(again.ids, store.ids) and not (tmp_path / "store.partial").exists()
 
 
+def test_of_each_language_some_documents_are_held_out_but_never_all(tokenizer, tmp_path):
+    documents = [Document("the cat sat on a mat " * (1 + number % 7), "en", "novels") for number in range(400)]
+    documents += [Document("q", "zh", "laws")]
+    store = write(tmp_path / "store", documents, tokenizer)
+    sizes = np.diff(store.documents[:, 0], append=len(store.ids))
+    held = store.held_out(0.1, 10_000_000)
+    assert sizes[held].sum() == pytest.approx(0.1 * len(store.ids), rel=0.05) and not held[-1]
+    assert 0 < sizes[store.held_out(0.1, 100)].sum() <= 100 < sizes[held].sum()
+    assert store.held_out(0.1, 1).sum() == 1 and not store.held_out(0.0, 100).any()
+    assert not np.array_equal(held, store.held_out(0.1, 10_000_000, seed=1))
+    assert store.sources == ["novels", "laws"] and store.documents[:, 2].tolist() == [0] * 400 + [1]
+
+
 @pytest.mark.parametrize("room", [1, 4, 7, 11, 1000])
 def test_sequences_hold_as_many_sentences_of_one_document_as_fit(tokenizer, tmp_path, room):
     store = write(tmp_path / "store", DOCUMENTS, tokenizer)
     rows = store.sequences(room)
-    starts, stops, languages = rows.T
+    starts, stops, documents = rows.T
     assert starts[0] == 0 and stops[-1] == len(store.ids) and (starts[1:] == stops[:-1]).all()  # nothing lost or twice
     assert ((stops - starts) <= room).all() and (stops > starts).all()
     owner = np.searchsorted(store.documents[:, 0], starts, "right")
     assert (owner == np.searchsorted(store.documents[:, 0], stops - 1, "right")).all()  # never two documents
-    assert (languages == store.documents[owner - 1, 1]).all()
+    assert (documents == owner - 1).all()
     for start, stop in zip(starts[:-1], stops[:-1], strict=True):  # the next sentence would not have fitted
         if store.marks[stop] & tokens.SENTENCE and not store.marks[stop] & tokens.DOCUMENT:
             later = np.flatnonzero(store.marks[stop + 1 :] & tokens.SENTENCE)

@@ -31,13 +31,17 @@ class Shuffled(ABC):
     def batch(self, epoch: int, rows: NDArray[np.int64], *, cooled: float = 0.0) -> Any:
         """Some sequences as what a model learns from; `cooled` is the share of the run's end that is done."""
 
+    def drawn(self, epoch: int) -> NDArray[np.int64]:
+        """The sequences of an epoch: each once; what comes again has its number plus that of all sequences."""
+        return np.arange(len(self.lengths))
+
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """The sequences of each batch of an epoch."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.drawn(epoch))
         if self.batch_size:
             spans = [slice(i, i + self.batch_size) for i in range(0, len(order), self.batch_size)]
         else:
-            spans = cut(self.lengths[order].tolist(), self.batch_tokens)
+            spans = cut(self.lengths[order % len(self.lengths)].tolist(), self.batch_tokens)
         return [order[span] for span in spans]
 
     def __call__(self, place: Place, cooled: float = 0.0) -> tuple[Place, float, Any]:

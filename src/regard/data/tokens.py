@@ -2,8 +2,8 @@
 
     ids.bin         the ids of all documents without special tokens, 16 bits each where that is enough, else 32
     marks.bin       a byte each: 1 where a word begins, 2 a sentence, 4 a document, added
-    documents.npy   (documents, 2) int64: where each begins, and the number of its language
-    tokens.json     names of the languages, counts, and which tokenizer numbered the tokens
+    documents.npy   (documents, 3) int64: where each begins, and the numbers of its language and its source
+    tokens.json     names of the languages and sources, counts, and which tokenizer numbered the tokens
 
 The files are read where they lie (mapped), so that memory does not grow with the corpus.
 """
@@ -33,10 +33,11 @@ ENDLESS = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with a sentence a line, and its language."""
+    """A text with a sentence a line, its language, and which source of a corpus it is of."""
 
     text: str
     language: str
+    source: str = ""
 
 
 def write(
@@ -54,14 +55,16 @@ def write(
     kind = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
     segment, stream = segmenter(words), iter(documents)
     languages: dict[str, int] = {}
-    table: list[tuple[int, int]] = []
+    sources: dict[str, int] = {}
+    table: list[tuple[int, int, int]] = []
     tokens = 0
     with disk.folder_whole(folder) as place:
         with (place / "ids.bin").open("wb") as ids, (place / "marks.bin").open("wb") as marks:
             while chunk := list(itertools.islice(stream, CHUNK)):
                 for document, found, begins in zip(chunk, *_numbered(chunk, tokenizer, segment), strict=True):
                     if len(found):
-                        table.append((tokens, languages.setdefault(document.language, len(languages))))
+                        language = languages.setdefault(document.language, len(languages))
+                        table.append((tokens, language, sources.setdefault(document.source, len(sources))))
                         tokens += len(found)
                         ids.write(found.astype(kind).tobytes())
                         marks.write(begins.tobytes())
@@ -70,7 +73,10 @@ def write(
             raise Problem("There is not one token in these documents. Name a corpus with text.")
         with (place / "documents.npy").open("wb") as file:
             np.save(file, np.array(table, dtype=np.int64))
-        about = {"languages": [*languages], "tokens": tokens, "bits": 8 * kind.itemsize, "tokenizer": digest(tokenizer)}
+        about = {
+            "languages": [*languages], "sources": [*sources], "tokens": tokens, "bits": 8 * kind.itemsize,
+            "tokenizer": digest(tokenizer),
+        }  # fmt: skip
         disk.write_text(place / "tokens.json", json.dumps(about, ensure_ascii=False, indent=2) + "\n")
     return Tokens(folder, tokenizer)
 
@@ -111,6 +117,7 @@ class Tokens:
             about: dict[str, Any] = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
             kind = np.dtype(f"u{about['bits'] // 8}")
             self.languages: list[str] = about["languages"]
+            self.sources: list[str] = about["sources"]
             self.ids = np.memmap(folder / "ids.bin", kind, "r")
             self.marks = np.memmap(folder / "marks.bin", np.uint8, "r")
             self.documents: NDArray[np.int64] = np.load(folder / "documents.npy")
@@ -129,24 +136,38 @@ class Tokens:
     def sequences(self, room: int) -> NDArray[np.int64]:
         """As many neighbouring sentences of a document as fit in `room` tokens, and where longer ones are parted.
 
-        (sequences, 3): where each begins and ends, and the number of its language (the full sentences of one document
+        (sequences, 3): where each begins and ends, and the number of its document (the full sentences of one document
         of Liu et al. 2019).
         """
         sentences = np.flatnonzero(self.marks & SENTENCE)
         begins = np.append(sentences, len(self.ids)).tolist()
-        opens = (self.marks[sentences] & DOCUMENT).astype(bool).tolist()
-        language = self.documents[np.searchsorted(self.documents[:, 0], sentences, "right") - 1, 1].tolist()
+        documents = (np.searchsorted(self.documents[:, 0], sentences, "right") - 1).tolist()
         out: list[tuple[int, int, int]] = []
         start = 0
         for place, (begin, end) in enumerate(itertools.pairwise(begins)):
-            if begin > start and (opens[place] or end - start > room):
-                out.append((start, begin, language[place - 1]))
+            if begin > start and (documents[place] != documents[place - 1] or end - start > room):
+                out.append((start, begin, documents[place - 1]))
                 start = begin
             while end - start > room:
-                out.append((start, start + room, language[place]))
+                out.append((start, start + room, documents[place]))
                 start += room
-        out.append((start, len(self.ids), language[-1]))
+        out.append((start, len(self.ids), documents[-1]))
         return np.array([row for row in out if row[1] > row[0]], dtype=np.int64)
+
+    def held_out(self, share: float, most: int, *, seed: int = 0) -> NDArray[np.bool_]:
+        """Which documents to hold out: of each language some by lot, until `share` of its tokens or `most` of them.
+
+        One more would be too many, but for the first; the last document of a language is never held out.
+        """
+        sizes = np.diff(self.documents[:, 0], append=len(self.ids))
+        out = np.zeros(len(sizes), dtype=bool)
+        order = np.random.default_rng(seed).permutation(len(sizes))
+        for number in range(len(self.languages)):
+            own = order[self.documents[order, 1] == number][:-1]
+            room = min(share * sizes[self.documents[:, 1] == number].sum(), most)
+            out[own[:1]] = share > 0
+            out[own[sizes[own].cumsum() <= room]] = True
+        return out
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The ids of some tokens, and the number of each one's word among them."""

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from regard.data import tokens
-from regard.data.corpora.reading import documents
+from regard.data.corpora.reading import documents, times
 from regard.errors import Problem
 from regard.text.tokenizer import Tokenizer
 
@@ -15,6 +15,11 @@ ROWS = {
     "shard-00001.jsonl.gz": [("四五六", "zh")],
 }
 
+MIX = [
+    {"source": "s", "language": "en", "weight": 0.9, "times": 0.8},
+    {"source": "s", "language": "zh", "weight": 0.1, "times": 2.5},
+]
+
 
 @pytest.fixture
 def corpus(tmp_path):
@@ -22,8 +27,8 @@ def corpus(tmp_path):
     for name, rows in ROWS.items():
         with gzip.open(tmp_path / name, "wt", encoding="utf-8") as file:
             file.writelines(json.dumps({"text": text, "language": of, "source": "s"}) + "\n" for text, of in rows)
-    shards = [{"name": name, "documents": len(rows)} for name, rows in ROWS.items()]
-    (tmp_path / "corpus.json").write_text(json.dumps({"shards": shards}))
+    shards = [{"name": name, "documents": len(rows), "source": "s"} for name, rows in ROWS.items()]
+    (tmp_path / "corpus.json").write_text(json.dumps({"shards": shards, "mix": MIX}))
     return tmp_path
 
 
@@ -60,3 +65,8 @@ def test_what_is_not_whole_is_said(corpus, name, content, said):
         path.write_bytes(content)
     with pytest.raises(Problem, match=said):
         list(documents(corpus))
+
+
+def test_the_mix_says_how_often_documents_are_drawn(corpus):
+    assert times(corpus) == {("s", "en"): 0.8, ("s", "zh"): 2.5}
+    assert [document.source for document in documents(corpus)] == ["s"] * 3

@@ -13,7 +13,7 @@ from regard.errors import Problem
 
 
 def documents(folder: str | Path, advance: Callable[[float], object] = lambda share: None) -> Iterator[Document]:
-    """Every document of a corpus with its language, in the order of the shards; `advance` is told the share read.
+    """Every document with its language and source, in the order of the shards; `advance` is told the share read.
 
     Raises `Problem` for a corpus that is not finished, and for a shard that is missing, damaged or not whole.
     """
@@ -28,7 +28,7 @@ def documents(folder: str | Path, advance: Callable[[float], object] = lambda sh
         for number, line in enumerate(Corpus(path).lines(), 1):
             try:
                 row = json.loads(line)
-                document = Document(row["text"], row["language"])
+                document = Document(row["text"], row["language"], shard["source"])
             except (ValueError, KeyError, TypeError):
                 raise Problem(f"Line {number:,} of {path} is no document. Build the corpus again.") from None
             yield document
@@ -41,3 +41,8 @@ def documents(folder: str | Path, advance: Callable[[float], object] = lambda sh
             )
         behind += number
     advance(1.0)
+
+
+def times(folder: str | Path) -> dict[tuple[str, str], float]:
+    """How many times the documents of a source and language are drawn in an epoch, by the mix of a corpus."""
+    return {(row["source"], row["language"]): float(row["times"]) for row in build.read(folder)["mix"]}
