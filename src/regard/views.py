@@ -22,6 +22,11 @@ from regard.model.heads import Model
 from regard.text.tokenizer import Tokenizer, clean
 from regard.text.words import segmenter, words_of
 
+NO_WORDS = (
+    "This checkpoint has no head that guesses hidden words: those of sentence encoders and of tasks have lost "
+    "theirs. Name one that was pre-trained and no more, such as google-bert/bert-base-uncased."
+)
+
 
 def look(
     tokenizer: Tokenizer,
@@ -115,10 +120,7 @@ def fill(
     """The likeliest words of each [MASK] of a text, with their probabilities; see `System.fill`."""
     mask = tokenizer.number("[MASK]")
     if model.words is None or mask is None:
-        raise Problem(
-            "This checkpoint has no head that guesses hidden words: those of sentence encoders and of tasks have lost "
-            "theirs. Name one that was pre-trained and no more, such as google-bert/bert-base-uncased."
-        )
+        raise Problem(NO_WORDS)
     encoding = tokenizer.encode([text], None if pair is None else [pair], max_length=max_length)[0]
     places = np.flatnonzero(encoding.ids == mask)
     if not len(places):

@@ -74,6 +74,30 @@ def test_no_more_than_some_logits_are_held(head, monkeypatch):
     assert max(held[1:]) <= 500
 
 
+@pytest.mark.parametrize("room", [1, 50 * 10, 2**22])
+def test_ranks_and_losses_in_chunks_are_those_of_all_logits(head, monkeypatch, room):
+    monkeypatch.setattr(module, "ROOM", room)
+    states, word, truth = drawn()
+    logits = head(states, word)
+    losses, ranks = head.rank(states, word, truth)
+    torch.testing.assert_close(losses, F.cross_entropy(logits, truth, reduction="none").detach())
+    for most in (1, 5, 50):
+        assert torch.equal(ranks < most, (logits.topk(most).indices == truth.unsqueeze(1)).any(1))
+    assert not losses.requires_grad and ranks.unique().numel() > 10
+    assert [part.numel() for part in head.rank(states[:0], word, truth[:0])] == [0, 0]
+    with torch.autocast("cpu", torch.bfloat16):  # the states before the last product are rounded, the logits are not
+        near = head.rank(states, word, truth)[0]
+    torch.testing.assert_close(near, losses, rtol=0.05, atol=0.3)
+
+
+@pytest.mark.parametrize("bias", [0.0, float("nan")])
+def test_a_model_that_says_nothing_is_never_right(head, bias):
+    states, word, truth = drawn()
+    with torch.no_grad():
+        head.bias.fill_(bias)
+    assert head.rank(states, word * 0, truth)[1].unique().tolist() == [49]
+
+
 def test_a_published_head_is_loaded_and_written_back_as_it_was(checkpoint, tmp_path):
     folder = checkpoint("albert-tiny-zh-mlm")
     system = regard.load(folder, precision="float32")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regard.batch import Encoding, Packed
@@ -51,3 +52,11 @@ def cut(lengths: Sequence[int], budget: int) -> list[slice]:
             start, tokens = place, 0
         tokens += length
     return [*out, slice(start, len(lengths))] if len(lengths) else out
+
+
+def batches(encodings: Sequence[Encoding], budget: int) -> Iterator[tuple[NDArray[np.int64], Packed]]:
+    """Sequences of like length packed together, at most `budget` tokens each time, and their places in the list."""
+    lengths = np.array([len(e.ids) for e in encodings], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
+    for span in cut(lengths[order].tolist(), budget):
+        yield order[span], pack([encodings[i] for i in order[span]])

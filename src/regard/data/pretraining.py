@@ -39,14 +39,7 @@ class HiddenWords(Shuffled):
         documents: NDArray[np.bool_] | None = None,
         times: Mapping[tuple[str, str], float] | None = None,
     ) -> None:
-        numbers = [tokenizer.number(token) for token in SPECIAL]
-        if None in numbers[:3]:
-            raise Problem(
-                "Hiding words needs [CLS], [SEP] and [MASK], which this vocabulary lacks. Take one of a BERT."
-            )
-        self.first, self.last, mask = (int(number) for number in numbers[:3] if number is not None)
-        special = tuple(sorted(number for number in numbers if number is not None))
-        self.alphabet = Alphabet(tokenizer.size, mask, special)
+        self.first, self.last, self.alphabet = frame(tokenizer)
         self.tokens, self.rule = tokens, rule
         rows = tokens.sequences(length - 2)
         self.sequences = rows if documents is None else rows[documents[rows[:, 2]]]
@@ -86,3 +79,13 @@ class HiddenWords(Shuffled):
         """[CLS] sequence [SEP], and word numbers, -1 for both."""
         ids, words = self.tokens.read(*self.sequences[row, :2].tolist())
         return np.concatenate([[self.first], ids, [self.last]]), np.concatenate([[-1], words, [-1]])
+
+
+def frame(tokenizer: Tokenizer) -> tuple[int, int, Alphabet]:
+    """The ids of [CLS] and [SEP], and what the ids are to masking; raises `Problem` where one of them is missing."""
+    numbers = [tokenizer.number(token) for token in SPECIAL]
+    if None in numbers[:3]:
+        raise Problem("Hiding words needs [CLS], [SEP] and [MASK], which this vocabulary lacks. Take one of a BERT.")
+    first, last, mask = (int(number) for number in numbers[:3] if number is not None)
+    special = tuple(sorted(number for number in numbers if number is not None))
+    return first, last, Alphabet(tokenizer.size, mask, special)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
@@ -62,7 +62,7 @@ class BagOfWords:
         """Learns the terms, then the weights; raises `Problem` where labels and texts do not match."""
         targets = torch.from_numpy(_targets(self.task, self.outputs, texts, labels)).float()
         bags = self.terms.fit(texts).bags(texts)
-        self.weight, self.bias = _minimise(self.task, bags, targets, terms=len(self.terms.place))
+        self.weight, self.bias = minimise(self.task, bags.times, targets, terms=len(self.terms.place))
         return self
 
     def predict(self, texts: Sequence[str]) -> Array:
@@ -135,8 +135,13 @@ def terms(text: str) -> Iterator[str]:
     yield from map(" ".join, pairwise(words))
 
 
-def _minimise(task: str, bags: Bags, targets: torch.Tensor, *, terms: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights and free bias that minimise summed loss + penalty / 2 |weights|^2, by L-BFGS from zero."""
+def minimise(
+    task: str, times: Callable[[torch.Tensor], torch.Tensor], targets: torch.Tensor, *, terms: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights (terms, outputs) and free bias that minimise summed loss + penalty / 2 |weights|^2, L-BFGS from zero.
+
+    `times` multiplies the rows' features (rows, terms) with weights; `targets` are (rows, outputs).
+    """
     weight = torch.zeros(max(terms, 1), targets.shape[1], requires_grad=True)
     bias = (targets.mean(0) if task == "regress" else torch.zeros(targets.shape[1])).requires_grad_()
     optimiser = torch.optim.LBFGS(
@@ -145,7 +150,7 @@ def _minimise(task: str, bags: Bags, targets: torch.Tensor, *, terms: int) -> tu
 
     def objective() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = _loss(task, bags.times(weight) + bias, targets) + PENALTY / 2 * weight.square().sum()
+        loss = _loss(task, times(weight) + bias, targets) + PENALTY / 2 * weight.square().sum()
         loss = loss / len(targets)  # of one size whatever the number of rows, as the tolerances are
         loss.backward()
         return loss

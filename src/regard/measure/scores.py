@@ -50,7 +50,7 @@ class Score:
 
 def is_error(name: str) -> bool:
     """Whether less of the score of this name is better."""
-    return any(word in name.lower() for word in ("error", "loss", "brier"))
+    return any(word in name.lower() for word in ("error", "loss", "brier", "perplexity"))
 
 
 def names(task: str, outputs: int) -> list[str]:

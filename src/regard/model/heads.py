@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import Tensor, nn
 
 from regard.batch import Output, Packed
@@ -49,3 +53,16 @@ class Model(nn.Module):
             pooled = see(tap, "pooled", self.pooling(states, packed))
         logits = None if self.head is None else see(tap, "logits", self.head(pooled))
         return Output(states if hidden else None, pooled, logits)
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Within, nothing drops out or has a gradient; afterwards each part is in training or not, as it was found."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True

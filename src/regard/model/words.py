@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -43,10 +44,34 @@ class WordHead(nn.Module):
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
         return _CrossEntropy.apply(compared, table, self.bias, truth, precision)  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def rank(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross entropy with the true word of each place, in nats, and how many other words are no less likely.
+
+        Both (places,), without gradient; the true word is among the k likeliest where its rank is below k. In float32
+        whatever the precision around, for bfloat16 has too few numbers to tell the likeliest words apart; logits that
+        are all alike, or nan, thus rank the true word last. No more than `ROOM` logits are held at a time.
+        """
+        compared, table = self._compared(states), (word if self.table is None else self.table).float()
+        losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
+        with torch.autocast(states.device.type, enabled=False):
+            for span in _spans(len(compared), len(table)):
+                logits = F.linear(compared[span], table) + self.bias
+                own = logits.gather(1, truth[span].unsqueeze(1))
+                losses[span] = (logits.logsumexp(-1, keepdim=True) - own).squeeze(1)
+                ranks[span] = (~(logits < own)).sum(-1) - 1
+        return losses, ranks
+
     def _compared(self, states: Tensor) -> Tensor:
         """What is compared with every word vector: (places, width) float32."""
         norm = self.norm
         return F.layer_norm(self.dense(states).float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _spans(places: int, words: int) -> Iterator[slice]:
+    """As many places at a time as there is room for."""
+    step = max(1, ROOM // words)
+    return (slice(start, start + step) for start in range(0, places, step))
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -60,9 +85,8 @@ class _CrossEntropy(torch.autograd.Function):
         words, rows = table.to(precision), states.to(precision)
         losses, right = torch.empty_like(states[:, 0]), torch.empty_like(truth, dtype=torch.bool)
         grown = [torch.zeros_like(t, dtype=torch.float32) for t in (states, table, bias)] if wanted else []
-        step = max(1, ROOM // len(table))
         with torch.autocast(states.device.type, enabled=False):
-            for span in (slice(start, start + step) for start in range(0, len(states), step)):
+            for span in _spans(len(states), len(table)):
                 logits = F.linear(rows[span], words).float() + bias
                 target = truth[span].unsqueeze(1)
                 right[span] = logits.argmax(-1) == truth[span]

@@ -1,0 +1,183 @@
+"""How well a model guesses hidden words: accuracy and loss on hidden places, and pseudo-perplexity, by language."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regard.batch import Encoding
+from regard.data.masking import Alphabet, Masking, chance, hide_all
+from regard.data.packing import batches
+from regard.data.passages import Passage, drawn
+from regard.data.pretraining import frame
+from regard.errors import Problem
+from regard.measure.resample import percentiles, resampled_sums
+from regard.measure.scores import Score
+from regard.model.heads import Model, at_rest
+from regard.system import BATCH_TOKENS
+from regard.text.tokenizer import Tokenizer
+from regard.views import NO_WORDS
+
+Places = NDArray[np.int64]
+GPU_TOKENS = 16 * BATCH_TOKENS  # of a batch: a GPU is idle below
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """How well the hidden words of a language are guessed; intervals by resampling passages."""
+
+    language: str
+    passages: int
+    places: int  # hidden tokens
+    unknown: int  # of these, tokens that are [UNK], where nothing but [UNK] is right
+    top1: Score
+    top5: Score
+    loss: Score  # mean of -log P(x_i | x without the hidden), in nats
+    pseudo: Score | None  # pseudo-perplexity, over so many tokens; None where it was not asked for
+
+    def table(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def guesses(
+    model: Model,
+    tokenizer: Tokenizer,
+    passages: Sequence[Passage],
+    *,
+    unit: str = "token",
+    rate: float = 0.15,
+    seed: int = 0,
+    pseudo: int = 0,
+    advance: Callable[[float], object] = lambda share: None,
+) -> list[Guesses]:
+    """Measures a model that guesses hidden words on the passages of each language, languages by name.
+
+    Hidden is what `Masking` draws of each passage by `unit` and `rate`, always as [MASK], the same whenever the seed
+    and the passages are. Pseudo-perplexity, exp(-mean of log P(x_i | x without x_i)) (Salazar et al. 2020), hides each
+    token alone, of passages drawn by the seed that have `pseudo` tokens or just more in each language; 0 leaves it out.
+    A passage costs as many passages as it has tokens. `advance` is told the share done. Raises `Problem` for a model
+    that guesses no words, and for passages longer than it reads.
+    """
+    _, _, alphabet = frame(tokenizer)
+    check(model, (encoding for _, encoding in passages))
+    encodings, languages = [e for _, e in passages], np.array([language for language, _ in passages])
+    places = hidden(encodings, alphabet, Masking(rate, unit, 1.0, 0.0, 0.0), seed=seed)
+    plain = [np.flatnonzero(words_of(e) >= 0) for e in encodings]
+    rows = drawn(np.array([len(own) for own in plain], dtype=np.int64), languages, pseudo, seed)
+    alone = [(row, plain[row][i : i + 1]) for row in rows for i in range(len(plain[row]))]
+    # One pass over both, so that the share done is of all work.
+    asked = [*encodings, *(encodings[row] for row, _ in alone)]
+    losses, ranks = answers(model, asked, [*places, *(place for _, place in alone)], alphabet.mask, advance=advance)
+    owners = np.repeat(np.arange(len(encodings)), [len(own) for own in places])
+    truth = np.concatenate([owners[:0], *(e.ids[own] for e, own in zip(encodings, places, strict=True))])
+    unknown = truth == tokenizer.number("[UNK]")
+    own, size = slice(len(owners)), len(encodings)
+    table = _sums(owners, size, ranks[own] < 1, ranks[own] < 5, losses[own], unknown)
+    single = _sums(np.array([row for row, _ in alone], dtype=np.int64), size, losses[len(owners) :])
+    return [
+        _scored(str(language), table[languages == language], single[languages == language], pseudo > 0, seed)
+        for language in np.unique(languages)
+    ]
+
+
+def hidden(encodings: Sequence[Encoding], alphabet: Alphabet, rule: Masking, *, seed: int = 0) -> list[Places]:
+    """Which tokens of each passage a rule hides, ascending: what it draws for that seed, and the passage's number."""
+    if not encodings:
+        return []
+    sizes = [len(e.ids) for e in encodings]
+    ids, words = np.concatenate([e.ids for e in encodings]), np.concatenate([words_of(e) for e in encodings])
+    places, _ = hide_all(rule, ids, words, sizes, alphabet, (chance(seed, 0, row) for row in range(len(sizes))))
+    starts = np.cumsum([0, *sizes[:-1]])
+    parts = np.split(places, np.searchsorted(places, starts[1:]))
+    return [part - start for part, start in zip(parts, starts, strict=True)]
+
+
+def answers(
+    model: Model,
+    encodings: Sequence[Encoding],
+    places: Sequence[Places],
+    mask: int,
+    *,
+    advance: Callable[[float], object] = lambda share: None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """-log P(x_i) in nats of the tokens at some places of each sequence, all hidden at once, and their ranks.
+
+    Both (places of all,), sequence by sequence. The rank is the number of other words that are no less likely. `mask`
+    is the id of [MASK]. The model is left as it was found.
+    """
+    check(model, encodings)
+    device = next(model.parameters()).device
+    counts = np.array([len(p) for p in places], dtype=np.int64)
+    where = np.split(np.arange(counts.sum()), counts.cumsum()[:-1]) if len(counts) else []
+    total, done = sum(len(e.ids) for e in encodings), 0
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    order: list[Places] = [np.empty(0, np.int64)]
+    with at_rest(model):
+        for rows, packed in batches(encodings, BATCH_TOKENS if device.type == "cpu" else GPU_TOKENS):
+            starts = packed.bounds[:-1].tolist()
+            at = torch.from_numpy(np.concatenate([places[r] + start for r, start in zip(rows, starts, strict=True)]))
+            truth = packed.ids[at]
+            packed.ids[at] = mask
+            states = model.encoder(packed.to(device))[at.to(device)]
+            assert model.words is not None
+            found.append(model.words.rank(states, model.encoder.embeddings.word, truth.to(device)))
+            order += [where[row] for row in rows]
+            done += len(packed.ids)
+            advance(done / total)
+    index = np.concatenate(order)
+    losses, ranks = np.empty(len(index)), np.empty(len(index), dtype=np.int64)
+    if found:
+        losses[index], ranks[index] = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    return losses, ranks
+
+
+def check(model: Model, encodings: Iterable[Encoding]) -> None:
+    """Raises `Problem` for a model that guesses no words, and for a sequence longer than it reads."""
+    if model.words is None:
+        raise Problem(NO_WORDS)
+    longest, most = max((len(e.ids) for e in encodings), default=0), model.encoder.config.positions
+    if longest > most:
+        raise Problem(f"A passage has {longest} tokens, and this model reads {most} at most. Lower the length.")
+
+
+def words_of(encoding: Encoding) -> NDArray[np.int64]:
+    """The number of each token's word, -1 for special ones: (tokens,)."""
+    if encoding.words is None:
+        raise ValueError("words are hidden by their numbers: encode with detail=True")
+    return encoding.words
+
+
+def _sums(owners: Places, size: int, *facts: NDArray[Any]) -> NDArray[np.float64]:
+    """How many places each passage has, and the sum of each fact over them: (passages, 1 + facts)."""
+    return np.stack([np.bincount(owners, fact, size) for fact in (np.ones(len(owners)), *facts)], 1)
+
+
+def _scored(language: str, table: NDArray[np.float64], single: NDArray[np.float64], pseudo: bool, seed: int) -> Guesses:
+    """The scores of a language from the sums of its passages."""
+    means, again = _means(table, seed)
+    places = int(table[:, 0].sum())
+    top1, top5, loss = (
+        Score(name, float(means[column]), *percentiles(again[:, column]), places)
+        for column, name in enumerate(("top-1 accuracy", "top-5 accuracy", "loss"), 1)
+    )
+    perplexity = None
+    if pseudo:
+        chosen = single[single[:, 0] > 0]
+        means, again = _means(chosen, seed)
+        name, tokens = "pseudo-perplexity", int(chosen[:, 0].sum())
+        perplexity = Score(name, float(np.exp(means[1])), *percentiles(np.exp(again[:, 1])), tokens)
+    return Guesses(language, len(table), places, int(table[:, 4].sum()), top1, top5, loss, perplexity)
+
+
+def _means(table: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums over the first of them, of all rows and of resampled ones; without a place, nan."""
+    sums, again = table.sum(0), resampled_sums(table, seed=seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums / sums[0], again / again[:, :1]
