@@ -138,8 +138,16 @@ class BudgetRecipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    evaluations: int = 4  # in the whole run
     save_minutes: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecipe:
+    """How often the model is measured on what was held out, and on how much of it."""
+
+    times: int = 4  # in the whole run, the last at its end
+    tokens: int = 20_000  # of each language, hidden at the rate and in the units of `regard perplexity`
+    pseudo: int = 500  # tokens of each language for pseudo-perplexity, each of which costs a passage; 0: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +172,15 @@ class Pretraining:
     model: ShapeRecipe = field(default_factory=ShapeRecipe)
     masking: MaskingRecipe = field(default_factory=MaskingRecipe)
     train: BudgetRecipe = field(default_factory=BudgetRecipe)
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     probe: tuple[Probe, ...] = ()
     budget: str = ""  # 25min, 2h, 3000steps, 50Mtokens, 2epochs
     seed: int = 0
     out: str = ""
 
 
-Kind = TypeVar("Kind", Recipe, Pretraining, Probe)
+Kind = TypeVar("Kind", Recipe, Pretraining)
+Part = TypeVar("Part", Recipe, Pretraining, Probe)
 
 
 def read(path: str | Path, blank: Kind) -> Kind:
@@ -199,7 +209,7 @@ def write(recipe: Recipe | Pretraining, path: str | Path) -> None:
     disk.write_text(path, "\n".join(lines) + "\n")
 
 
-def override(recipe: Kind, changes: Mapping[str, Any] | Iterable[str]) -> Kind:
+def override(recipe: Part, changes: Mapping[str, Any] | Iterable[str]) -> Part:
     """The recipe with `train.epochs=2`-like changes, as strings or as a mapping; words become the field's type."""
     pairs = changes.items() if isinstance(changes, Mapping) else (_split(c) for c in changes)
     for key, value in pairs:
@@ -223,9 +233,10 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         **dict.fromkeys(("train.batch_tokens", "train.step_tokens", "model.layers"), (1, True, math.inf)),
         **dict.fromkeys(("model.width", "model.heads", "model.inner_width"), (1, True, math.inf)),
         **dict.fromkeys(("train.ramp", "train.warmup", "train.weight_decay", "train.clip"), (0, True, math.inf)),
-        **dict.fromkeys(("train.save_minutes", "train.evaluations", "model.positions"), (0, True, math.inf)),
+        **dict.fromkeys(("train.save_minutes", "evaluation.times", "model.positions"), (0, True, math.inf)),
         **dict.fromkeys(("model.dropout", "model.attention_dropout", "text.held_out"), (0, True, 1)),
-        **dict.fromkeys(("text.held_out_tokens", "seed"), (0, True, math.inf)),
+        **dict.fromkeys(("text.held_out_tokens", "evaluation.pseudo", "seed"), (0, True, math.inf)),
+        "evaluation.tokens": (1, True, math.inf),
         "text.length": (8, True, math.inf),
         "text.size": (10, True, math.inf),
         "train.learning_rate": (0, False, math.inf),
@@ -236,7 +247,7 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
 }
 FREE = {  # what decides no weight: where and when to save and to look up, and when to stop
     Recipe: ("out", "train.save_minutes"),
-    Pretraining: ("out", "budget", "probe", "train.save_minutes", "train.evaluations", "train.cooldown"),
+    Pretraining: ("out", "budget", "evaluation", "probe", "train.save_minutes", "train.cooldown"),
 }
 
 

@@ -29,7 +29,7 @@ from regard.recipe import Recipe
 from regard.system import Card, System, build, default_pooling, open_folder, read_card, warn_of_cuts
 from regard.train import state as states
 from regard.train.journal import Journal
-from regard.train.loop import Outside, fit
+from regard.train.loop import Outside, fit, in_bfloat16
 from regard.train.objectives import OBJECTIVES
 from regard.train.optim import Optimizer
 from regard.train.plans import Limits, Progress
@@ -143,7 +143,7 @@ def learn(
         schedule=settings.schedule,
         evaluations=settings.evaluations,
         patience=settings.patience,
-        bfloat16=_bfloat16(settings.precision, system.device),
+        bfloat16=in_bfloat16(settings.precision, system.device),
         save_seconds=settings.save_minutes * 60,
     )
     saved = _saved(folder, task) if resume and folder else None
@@ -211,13 +211,6 @@ def _encode(system: System, examples: Examples, tell: Tell) -> list[Encoding]:
     if len(found) > len(examples.texts):
         tell(f"{len(found):,} windows for {len(examples.texts):,} texts")
     return found
-
-
-def _bfloat16(precision: str, device: torch.device) -> bool:
-    if precision != "auto":
-        return precision == "bfloat16"
-    # On processors without the instructions bfloat16 is emulated, and slower than float32.
-    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class _Best:

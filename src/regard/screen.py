@@ -66,8 +66,20 @@ class Screen:
             name, value = next((k, v) for k, v in row.items() if k not in fixed)
             line = f"epoch {row['epoch']:.1f}: validation {name} {value:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
             self.tell(line)
+            for found in row.get("languages", ()):
+                self.tell("  " + _guesses(found))
+            for name, (value, low, high) in row.get("probes", {}).items():
+                self.tell(f"  probe {name}: accuracy {value:.3f} [{low:.3f}, {high:.3f}]")
+            return
+        if row["kind"] != "step":
             return
         said = f"loss {row['loss']:.3f}, {row['tokens_per_second']:,.0f} tokens/s"
+        if "share_of_peak" in row:
+            rights = [
+                f"{key.removeprefix('accuracy_')} {value:.1%}" for key, value in row.items() if "accuracy_" in key
+            ]
+            speed = f"{row['operations_per_second'] / 1e9:,.0f} GFLOP/s, {row['share_of_peak']:.0%} of peak"
+            said = ", ".join([said, speed, *rights])
         if self.task is None:
             self.task = self.bar.add_task(said, total=1.0)
         self.bar.update(self.task, completed=row["progress"], description=said)
@@ -81,3 +93,14 @@ class Screen:
         """A function that moves a bar to a share of the whole."""
         task = self.bar.add_task(description, total=1.0)
         return lambda share: self.bar.update(task, completed=share)
+
+
+def _guesses(found: dict[str, Any]) -> str:
+    """How well the hidden words of a language are guessed, in a line."""
+
+    def of(name: str) -> str:
+        score, form = found[name], ".2f" if name in ("loss", "pseudo") else ".1%"
+        return f"{score['value']:{form}} [{score['low']:{form}}, {score['high']:{form}}]"
+
+    said = f"{found['language']}: top-1 {of('top1')}, top-5 {of('top5')}, loss {of('loss')}"
+    return said + (f", pseudo-perplexity {of('pseudo')}" if found["pseudo"] else "")

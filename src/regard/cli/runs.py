@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
+from regard.cli.recipes import recipe_of
 from regard.cli.rows import (
     Column,
     FileEncoding,
@@ -48,21 +49,8 @@ def train(
     from regard import recipe as recipes
     from regard import run
 
-    words = changes or []
-    files = [word for word in words if "=" not in word]
-    if len(files) > 1:
-        raise Problem(f"{' and '.join(files)}: one recipe at a time. Changes are written key=value.")
-    old = Path(out) / "recipe.toml" if resume and out and not files else None
-    if old and not old.exists() and (data or model):  # --resume from the first call on, as a scheduler's jobs have it
-        old = None
-    path = files[0] if files else old
-    recipe = recipes.read(path, recipes.Recipe()) if path else recipes.Recipe()
     given = {"data.train": data, "model.name": model, "out": out}
-    recipe = recipes.override(recipe, {key: value for key, value in given.items() if value})
-    recipe = recipes.override(recipe, [word for word in words if "=" in word])
-    if not recipe.out:
-        stem = Path(files[0]).stem if files else Path(recipe.data.train).name.split(".")[0]
-        recipe = recipes.override(recipe, {"out": f"runs/{stem or 'run'}"})
+    recipe = recipe_of(recipes.Recipe(), changes or (), given, resume=resume, source="data.train")
     with Screen(quiet=as_json) as screen:
         result = run.train(recipe, resume=resume, tell=screen.tell, watch=screen.watch)
     if as_json:

@@ -113,7 +113,7 @@ class Checkpoint:
             for name, parameter in model.named_parameters():
                 parts = [None if name.startswith(without) else self.tensors.get(t) for t in names[name]]
                 if any(part is None for part in parts):
-                    if name.startswith("encoder."):
+                    if name.startswith("encoder.") and self.tensors:
                         raise Problem(
                             f"The weights lack {', '.join(names[name])}. The file is not a whole BERT encoder."
                         )

@@ -125,6 +125,14 @@ def fit(
     return now
 
 
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether products are taken in bfloat16; `auto` is where the device has instructions for them."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    # On processors without the instructions bfloat16 is emulated, and slower than float32.
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def _precision(device: torch.device, bfloat16: bool) -> AbstractContextManager[None]:
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
 

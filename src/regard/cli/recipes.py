@@ -1,0 +1,40 @@
+"""How verbs that carry out a recipe find it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regard.errors import Problem
+
+if TYPE_CHECKING:
+    from regard.recipe import Kind
+
+
+def recipe_of(blank: Kind, words: Sequence[str], given: dict[str, str], *, resume: bool, source: str) -> Kind:
+    """The recipe that a command line asks for: a file's or that of a run to resume, with all that is given over it.
+
+    `words` are the name of at most one recipe, and changes; `given` values of options by key, of which empty ones say
+    nothing; the folder of a run that names none goes by its recipe or by `source`, the key of what it reads.
+    """
+    from regard import recipe as recipes
+
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise Problem(f"{' and '.join(files)}: one recipe at a time. Changes are written key=value.")
+    out = given["out"]
+    old = Path(out) / "recipe.toml" if resume and out and not files else None
+    if old and not old.exists() and any(value for key, value in given.items() if key != "out"):
+        old = None  # --resume from the first call on, as a scheduler's jobs have it
+    path = files[0] if files else old
+    recipe = recipes.read(path, blank) if path else blank
+    recipe = recipes.override(recipe, {key: value for key, value in given.items() if value})
+    recipe = recipes.override(recipe, [word for word in words if "=" in word])
+    if not recipe.out:
+        read = recipe
+        for name in source.split("."):
+            read = getattr(read, name)
+        stem = Path(files[0]).stem if files else Path(str(read)).name.split(".")[0]
+        recipe = recipes.override(recipe, {"out": f"runs/{stem or 'run'}"})
+    return recipe

@@ -1,0 +1,85 @@
+"""From the text part of a recipe to a corpus as tokens on disk: built, numbered and kept, so that it is done once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from regard import disk, hub
+from regard.data.corpora import build, reading
+from regard.data.corpora.plan import Plan, Source
+from regard.data.corpora.plan import read as read_plan
+from regard.data.corpus import Corpus
+from regard.data.tokens import Tokens, digest, write
+from regard.errors import Problem
+from regard.recipe import TextRecipe
+from regard.text import vocabulary
+from regard.text.tokenizer import Tokenizer, wordpiece
+
+Share = Callable[[str], Callable[[float], object]]  # for what is being done, who is told the share of it that is done
+
+
+@dataclass(frozen=True, slots=True)
+class RunningText:
+    """A corpus as tokens, how often each (source, language) is drawn, and what tells it from any other."""
+
+    tokens: Tokens
+    tokenizer: Tokenizer
+    times: dict[tuple[str, str], float]
+    origin: str
+    said: list[str]
+
+
+def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share: Share) -> RunningText:
+    """Builds the corpus where it is not built, learns a vocabulary where none is named, and numbers the tokens.
+
+    What is made goes into `folder`, tokens into the corpus's own folder where that can be written to; what is there
+    already is taken. Raises `Problem` for text that cannot be read.
+    """
+    corpus = _corpus(recipe.corpus, folder, share)
+    said = []
+    if tokenizer is None:
+        tokenizer = _tokenizer(recipe, corpus, folder, share)
+    key = hashlib.blake2b(digest_size=8)
+    for part in ((corpus / build.MANIFEST).read_bytes(), digest(tokenizer).encode(), recipe.words.encode()):
+        key.update(part)
+    place = (corpus if os.access(corpus, os.W_OK) else folder) / "tokens" / key.hexdigest()
+    if not place.exists():
+        words = reading.documents(corpus, share("numbering tokens"))
+        write(place, words, tokenizer, words=recipe.words)
+    tokens = Tokens(place, tokenizer)
+    said.append(f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}")
+    return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), said)
+
+
+def _corpus(name: str, folder: Path, share: Share) -> Path:
+    """The folder of a built corpus: the one that is named, or one made here of a plan or of files."""
+    if not name:
+        raise Problem("There is no text to learn from. Name files or a corpus with --corpus, or text.corpus.")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        build.read(path)
+        return path
+    plan = read_plan(path) if path.suffix == ".toml" else Plan((Source(name=path.stem or name, path=str(path)),))
+    build.build(plan, folder / "corpus", advance=share("building the corpus"))
+    return folder / "corpus"
+
+
+def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> Tokenizer:
+    name = recipe.vocabulary
+    if name and Path(name).is_file():
+        return Tokenizer(wordpiece(Corpus(name).lines(), {"do_lower_case": True}))
+    if name:
+        return Tokenizer.load(hub.model_folder(name, weights=False))
+    learnt = folder / "vocab"
+    if not learnt.exists():
+        counts = vocabulary.Counts()
+        for document in reading.documents(corpus, share("counting words")):
+            for line in document.text.split("\n"):
+                counts.add(line)
+        with disk.folder_whole(learnt) as place:
+            vocabulary.train(counts, recipe.size, advance=share("joining pieces")).save(place)
+    return Tokenizer.load(learnt)

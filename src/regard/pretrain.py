@@ -1,0 +1,324 @@
+"""A pre-training recipe carried out under its budget: from running text to an encoder that guesses hidden words.
+
+The folder holds `recipe.toml`, `metrics.jsonl`, `model/`, and what was made of the text where that has no folder of its
+own. `state.pt` is what a killed run goes on from, to the same bits; `trunk.pt` what a larger budget goes on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard import disk
+from regard import recipe as recipes
+from regard.data.examples import choose
+from regard.data.masking import Masking
+from regard.data.passages import of_tokens
+from regard.data.pretraining import HiddenWords
+from regard.data.running_text import RunningText, Share, gather
+from regard.data.sources import locate, read
+from regard.errors import Problem
+from regard.eval.features import probe
+from regard.eval.words import Guesses, guesses
+from regard.measure.scores import Score
+from regard.model import checkpoint as checkpoints
+from regard.model.config import EncoderConfig
+from regard.model.cost import peak, training_operations
+from regard.model.words import WordHead
+from regard.recipe import Pretraining
+from regard.system import Card, System, build, find_folder, open_folder
+from regard.text.tokenizer import Tokenizer
+from regard.train import state as states
+from regard.train.journal import Journal
+from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
+from regard.train.objectives import masked_words
+from regard.train.optim import Optimizer
+from regard.train.plans import Budget, Progress
+
+Tell = Callable[[str], None]
+Watch = Callable[[dict[str, Any]], None]
+Rows = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """What a run came to."""
+
+    folder: Path
+    guesses: list[Guesses]
+    probes: dict[str, Score]
+    tokens: int
+    seconds: float
+
+    def table(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "folder": str(self.folder), "tokens": self.tokens, "seconds": self.seconds,
+            "languages": [found.table() for found in self.guesses],
+            "probes": {name: score.value for name, score in self.probes.items()},
+        }  # fmt: skip
+
+
+def pretrain(
+    recipe: Pretraining,
+    *,
+    resume: bool = False,
+    tell: Tell = lambda line: None,
+    watch: Watch = lambda row: None,
+    share: Share = lambda what: lambda done: None,
+) -> Pretrained:
+    """Carries out a recipe in its folder.
+
+    `resume` goes on where a killed run was saved, or from the trunk of a finished one to a larger budget. Raises
+    `Problem` for a folder that holds another run.
+    """
+    recipes.check(recipe)
+    folder = Path(recipe.out)
+    _check_folder(recipe, folder, resume)
+    probes = {made.name: _rows(made) for made in recipe.probe}
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        disk.make_folder(folder)
+        tokenizer = None
+        if recipe.model.name and not recipe.text.vocabulary:
+            tokenizer = Tokenizer.load(find_folder(recipe.model.name, revision=recipe.model.revision))
+        text = gather(recipe.text, tokenizer, folder, share)
+        for line in text.said:
+            tell(line)
+        system = prepare(recipe, text, tell)
+        recipes.write(recipe, folder / "recipe.toml")
+        return learn(system, recipe, text, probes, folder=folder, resume=resume, tell=tell, watch=watch)
+
+
+def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
+    """The encoder to go on with, or a fresh one, with a head that guesses words."""
+    shape, length = recipe.model, recipe.text.length
+    parent = None
+    if shape.name:
+        source, origin, _ = open_folder(shape.name, revision=shape.revision)
+        parent = str(source)
+        if text.tokenizer.size > origin.config.vocabulary:
+            raise Problem(
+                f"The vocabulary has {text.tokenizer.size:,} ids and {shape.name} has vectors for "
+                f"{origin.config.vocabulary:,}. Leave text.vocabulary out, and it is the model's own."
+            )
+    else:
+        if shape.width % shape.heads:
+            raise Problem(f"model.width={shape.width} cannot be shared by model.heads={shape.heads}. Change one.")
+        origin = checkpoints.blank(
+            EncoderConfig(
+                vocabulary=text.tokenizer.size, width=shape.width, layers=shape.layers, heads=shape.heads,
+                inner_width=shape.inner_width, positions=shape.positions or length,
+            )
+        )  # fmt: skip
+    if length > origin.config.positions:
+        raise Problem(
+            f"text.length is {length}, and the model has positions for {origin.config.positions} tokens. Lower it."
+        )
+    card = Card(
+        pooling="mean",
+        max_length=origin.config.positions,
+        lineage={
+            "regard": version("regard"), "torch": torch.__version__, "recipe": recipes.digest(recipe),
+            "parent": parent, "text": text.origin, "budget": recipe.budget, "seed": recipe.seed,
+        },
+    )  # fmt: skip
+    model = build(origin, card, dropout=(shape.dropout, shape.attention_dropout))
+    if model.words is None:
+        model.words = WordHead(origin.config)
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+    config = origin.config
+    tell(
+        f"model: {shape.name or 'fresh weights'}, {config.layers} layers of {config.heads} heads, width "
+        f"{config.width}, {sum(p.numel() for p in model.parameters()):,} weights, on {place}"
+    )
+    origin = replace(checkpoints.blank(config), settings=origin.settings | {"architectures": ["BertForMaskedLM"]})
+    return System(text.tokenizer, model.to(place), origin, card)
+
+
+def learn(
+    system: System,
+    recipe: Pretraining,
+    text: RunningText,
+    probes: dict[str, tuple[Rows, Rows]],
+    *,
+    folder: Path,
+    resume: bool,
+    tell: Tell,
+    watch: Watch,
+) -> Pretrained:
+    """Trains the system in place until the budget is spent, and measures it on what was held out."""
+    settings, masking = recipe.train, recipe.masking
+    amount, unit = recipes.budget(recipe.budget)
+    last = masking.rate if masking.last_rate < 0 else masking.last_rate
+    rule = Masking((masking.rate, last), masking.unit, masking.mask, masking.random, masking.keep)
+    held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
+    loader = HiddenWords(
+        text.tokens, text.tokenizer, rule, length=recipe.text.length, batch_tokens=settings.batch_tokens,
+        seed=recipe.seed, documents=~held, times=text.times,
+    )  # fmt: skip
+    plan = Budget(
+        amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
+        batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
+        evaluations=recipe.evaluation.times, bfloat16=in_bfloat16(settings.precision, system.device),
+        save_seconds=settings.save_minutes * 60,
+    )  # fmt: skip
+    optimizer = Optimizer(
+        system.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
+        clip=settings.clip,
+    )  # fmt: skip
+    saved = _saved(folder, recipe, text, plan) if resume else None
+    journal = Journal(folder, saved["progress"]["step"] if saved else 0)
+    measure = _Measure(system, recipe, text, held, probes)
+    precision = torch.bfloat16 if plan.bfloat16 else torch.float32
+    most = peak(system.device, precision)
+    config = system.model.encoder.config
+    each = training_operations(config, loader.lengths, masking.rate) / loader.lengths.sum()
+    tell(
+        f"budget: {recipe.budget}; {each / 1e6:,.1f} million operations a token; this machine does "
+        f"{most / 1e9:,.0f} billion a second in {str(precision).removeprefix('torch.')}"
+    )
+
+    def log(row: dict[str, Any]) -> None:
+        if row["kind"] == "step":
+            speed = row["tokens_per_second"] * each
+            left = row["seconds"] * (1 / max(1e-9, row["progress"]) - 1)
+            row |= {"operations_per_second": speed, "share_of_peak": speed / most, "seconds_left": left}
+        journal.add(row)
+        watch(row)
+
+    def keep(name: str) -> Callable[[dict[str, Any]], None]:
+        return lambda state: states.write_whole(folder / name, state | {"text": text.origin, "ending": _ending(recipe)})
+
+    def evaluate() -> Evaluation:
+        found = measure(plan.bfloat16)
+        system.save(folder / "model")
+        return found
+
+    progress = fit(
+        system.model,
+        masked_words(text.tokens.languages),
+        loader,
+        optimizer=optimizer,
+        plan=plan,
+        outside=Outside(
+            log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt")
+        ),
+        resume=saved,
+    )
+    if not plan.evaluations:
+        evaluate()
+    row = {"kind": "result", "step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
+    journal.add(row | measure.more | {"ending": _ending(recipe)})
+    (folder / "state.pt").unlink(missing_ok=True)
+    tell(f"the model is in {folder / 'model'}")
+    return Pretrained(folder, measure.found, measure.probes, progress.tokens, progress.seconds)
+
+
+class _Measure:
+    """What the model knows of text that was held out, and what its vectors are worth to the probes."""
+
+    def __init__(
+        self, system: System, recipe: Pretraining, text: RunningText, held: Any, probes: dict[str, tuple[Rows, Rows]]
+    ) -> None:
+        self.system, self.recipe, self.tasks = system, recipe, probes
+        self.passages = of_tokens(
+            text.tokens, text.tokenizer, length=recipe.text.length, documents=held, most=recipe.evaluation.tokens
+        ) if held.any() else []  # fmt: skip
+        self.found: list[Guesses] = []
+        self.probes: dict[str, Score] = {}
+
+    def __call__(self, bfloat16: bool) -> Evaluation:
+        model, tokenizer, settings = self.system.model, self.system.tokenizer, self.recipe.evaluation
+        with torch.autocast(self.system.device.type, torch.bfloat16, enabled=bfloat16):
+            self.found = guesses(
+                model, tokenizer, self.passages, unit=self.recipe.masking.unit, pseudo=settings.pseudo
+            )  # fmt: skip
+            self.probes = {
+                name: probe(model, tokenizer, train=train, test=test, length=self.recipe.text.length)
+                for name, (train, test) in self.tasks.items()
+            }
+        tops = [found.top1 for found in self.found]
+        mean = float(np.mean([top.value for top in tops])) if tops else float("nan")
+        # The languages are drawn apart: the squares of their half-widths add up.
+        low, high = (
+            mean + sign * sum((getattr(top, end) - top.value) ** 2 for top in tops) ** 0.5 / max(1, len(tops))
+            for sign, end in ((-1, "low"), (1, "high"))
+        )
+        return Evaluation("top-1 accuracy", mean, low, high, mean, np.zeros(1), self.more)
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """Each language's guesses, and the probes, in plain data."""
+        return {
+            "languages": [found.table() for found in self.found],
+            "probes": {name: [s.value, s.low, s.high] for name, s in self.probes.items()},
+        }
+
+
+def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:
+    """The rows to train and to test a probe on."""
+    out = []
+    for path in (made.train, made.test):
+        table = read(locate(path), format=made.format, encoding=made.encoding)
+        examples = choose(table, text=made.text, pair="", label=made.label, task="classify")
+        out.append((examples.texts, [examples.names[int(number)] for number in examples.labels or ()]))
+    return out[0], out[1]
+
+
+def _ending(recipe: Pretraining) -> str:
+    """What decides a run's cooldown, where its trunk is given."""
+    amount, unit = recipes.budget(recipe.budget)
+    return f"{amount:g} {unit}, cooldown {recipe.train.cooldown:g}"
+
+
+def _saved(folder: Path, recipe: Pretraining, text: RunningText, plan: Budget) -> dict[str, Any] | None:
+    """The state to go on from: of the killed run, or where its end had begun under another budget, of its trunk."""
+    for name in ("state.pt", "trunk.pt"):
+        if not (folder / name).exists():
+            continue
+        saved = states.read(folder / name)
+        if saved.pop("text") != text.origin:
+            raise Problem(
+                f"The text has changed since the run in {folder} was begun, and half a run of each is neither. Bring "
+                "the old files back, or name another --out."
+            )
+        same, now = saved.pop("ending") == _ending(recipe), saved["progress"]
+        if same or not now["cooling"]:
+            if not same and plan.cooled(plan.progress(Progress(**now))) > 0:
+                raise Problem(
+                    f"The run in {folder} has gone on for {now['step']:,} steps, {now['tokens']:,} tokens and "
+                    f"{now['seconds'] / 60:,.1f} minutes before its end, too long for this budget. Give a larger one."
+                )
+            return saved
+    return None
+
+
+def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
+    if not recipe.out:
+        raise Problem("The run has no folder. Name one with --out runs/name.")
+    old = folder / "recipe.toml"
+    if not old.exists():
+        return
+    if not resume:
+        raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
+    before = recipes.read(old, Pretraining())
+    finished = not (folder / "state.pt").exists() and any(
+        row["kind"] == "result" for row in Journal(folder, None).rows()
+    )
+    if finished and (before.budget, before.train.cooldown) == (recipe.budget, recipe.train.cooldown):
+        raise Problem(
+            f"The run in {folder} is finished: its model is in {folder / 'model'}. To go on, give a larger budget, for "
+            f"example regard pretrain --resume --out {folder} budget=2h."
+        )
+    if recipes.digest(before) != recipes.digest(recipe):
+        raise Problem(
+            f"The run in {folder} was begun with another recipe, and half a run of each is neither. Only its budget "
+            f"can be changed (regard pretrain --resume --out {folder} budget=2h); or name another --out."
+        )

@@ -1,0 +1,252 @@
+"""`regard pretrain`: from running text to a model that guesses, within a budget, killed and gone on with to the bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import regard
+from regard import recipe as recipes
+from regard.errors import Problem
+from regard.pretrain import pretrain
+
+for library in ("ftfy", "mwparserfromhell", "opencc", "py3langid"):
+    pytest.importorskip(library)
+
+WHO = ["the old sailor", "a young teacher", "his sister", "the tall doctor", "my neighbour", "the baker of the town"]
+WHAT = ["walked slowly to", "was never seen in", "had always lived in", "wrote a long letter about", "came back from"]
+WHERE = ["the quiet harbour", "a house by the river", "the market that he loved", "the dark woods", "her garden"]
+WHY = ["because the rain had stopped", "with a dog and two cats", "and nobody knew why", "when it was late in the year"]
+
+
+@pytest.fixture(scope="module")
+def novel(tmp_path_factory):
+    """A few hundred made-up paragraphs of plain English."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("text") / "novel.txt"
+    lines = []
+    for _ in range(300):
+        lines += [f"{' '.join(map(rng.choice, (WHO, WHAT, WHERE, WHY)))}." for _ in range(rng.randint(3, 7))] + [""]
+    path.write_text("\n".join(lines))
+    return path
+
+
+SHAPE = [
+    "text.size=300", "text.length=32", "text.held_out=0.1", "model.width=32", "model.layers=2", "model.heads=2",
+    "model.inner_width=64", "train.batch_tokens=512", "train.step_tokens=1024", "train.ramp=5000", "train.warmup=5",
+    "train.precision=float32", "train.learning_rate=0.003", "evaluation.pseudo=30",
+]  # fmt: skip
+
+
+def recipe(out: Path, novel: Path, *changes: str) -> recipes.Pretraining:
+    return recipes.override(recipes.Pretraining(), [f"text.corpus={novel}", f"out={out}", *SHAPE, *changes])
+
+
+def command(out: Path, novel: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "regard", "pretrain", "--corpus", str(novel), "--out", str(out), *SHAPE, *more]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, novel):
+    """A finished run of a thousand steps, and all that it said and logged."""
+    out, said, rows = tmp_path_factory.mktemp("runs") / "novel", [], []
+    result = pretrain(recipe(out, novel, "budget=1000steps"), tell=said.append, watch=rows.append)
+    return out, result, said, rows
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_learns_to_guess_hidden_words_of_text_that_was_held_out(made):
+    out, result, said, rows = made
+    (english,) = result.guesses
+    assert english.language == "en" and english.top1.value > 0.5 and english.pseudo.value < 10
+    steps = [row for row in rows if row["kind"] == "step"]
+    assert steps[0]["loss"] > 4.5 > 2.5 > steps[-1]["loss"]
+    wanted = {"accuracy_en", "tokens_per_second", "operations_per_second", "share_of_peak", "seconds_left"}
+    assert wanted <= steps[-1].keys() and steps[-1]["seconds_left"] == 0 < steps[0]["seconds_left"]
+    measured = [row for row in rows if row["kind"] == "evaluation"]
+    assert [row["step"] for row in measured] == [250, 500, 750, 1000]
+    assert measured[-1]["top-1 accuracy"] == english.top1.value > measured[0]["top-1 accuracy"]
+    assert any("tokens of en" in line for line in said) and any("1000steps" in line for line in said)
+    assert {path.name for path in out.iterdir()} == {
+        "recipe.toml", "metrics.jsonl", "model", "corpus", "vocab", "trunk.pt",
+    }  # fmt: skip
+    assert recipes.read(out / "recipe.toml", recipes.Pretraining()).budget == "1000steps"
+
+
+def test_the_model_is_what_regard_and_transformers_load(made):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    out, *_ = made
+    system = regard.load(out)
+    assert system.card.max_length == 32 and system.card.lineage["budget"] == "1000steps"
+    text = "the [MASK] doctor had always lived in a house by the river."
+    assert system.fill(text)[0][0][0] == "tall"
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    model, report = AutoModelForMaskedLM.from_pretrained(out / "model", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    found = tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        logits = model.eval()(**found).logits[found["input_ids"] == tokenizer.mask_token_id]
+    assert tokenizer.convert_ids_to_tokens(logits.argmax(-1).tolist()) == ["tall"]
+    assert system.encode([text, "his sister"]).shape == (2, 32)
+
+
+def test_a_larger_budget_goes_on_to_the_bits_of_a_run_that_had_it_from_the_start(made, novel, tmp_path):
+    first, again, once = tmp_path / "again", tmp_path / "again", tmp_path / "once"
+    pretrain(recipe(first, novel, "budget=40steps"))
+    small = weights(first)
+    assert pretrain(recipe(again, novel, "budget=60steps"), resume=True).tokens
+    rows = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
+    pretrain(recipe(once, novel, "budget=60steps", "evaluation.times=1"))
+    assert weights(again) == weights(once) != small
+    steps = [row["step"] for row in rows if row["kind"] == "step"]
+    assert steps == sorted(set(steps)) and steps[-1] == 60 and [row["kind"] for row in rows].count("result") == 1
+    with pytest.raises(Problem, match="is finished"):
+        pretrain(recipe(again, novel, "budget=60steps"), resume=True)
+    with pytest.raises(Problem, match="too long for this budget"):
+        pretrain(recipe(again, novel, "budget=30steps"), resume=True)
+    with pytest.raises(Problem, match="with another recipe"):
+        pretrain(recipe(again, novel, "budget=90steps", "seed=1"), resume=True)
+    with pytest.raises(Problem, match="already holds a run"):
+        pretrain(recipe(again, novel, "budget=90steps"))
+    assert weights(again) == weights(once)
+
+
+@pytest.mark.parametrize(("budget", "steps"), [("6000tokens", range(11, 15)), ("0.5epochs", range(25, 45)), ("2s", None)])
+def test_a_budget_may_be_tokens_epochs_or_time(novel, tmp_path, budget, steps):
+    rows = []
+    result = pretrain(recipe(tmp_path / "run", novel, f"budget={budget}"), watch=rows.append)
+    last = [row for row in rows if row["kind"] == "step"][-1]
+    assert last["progress"] == 1 and (tmp_path / "run" / "trunk.pt").exists()
+    if steps:
+        assert last["step"] in steps
+    else:
+        assert 1.9 < result.seconds < 6
+
+
+def test_a_published_checkpoint_is_gone_on_with(made, novel, tmp_path):
+    parent, *_ = made
+    out = tmp_path / "further"
+    result = pretrain(recipe(out, novel, f"model.name={parent}", "budget=20steps", "train.learning_rate=0.001"))
+    assert result.guesses[0].top1.value > 0.5  # not from nothing in so few steps
+    before, after = (safetensors.torch.load_file(folder / "model" / "model.safetensors") for folder in (parent, out))
+    assert before.keys() == after.keys() and not (out / "vocab").exists()
+    assert (out / "model" / "vocab.txt").read_bytes() == (parent / "model" / "vocab.txt").read_bytes()
+    assert str(parent) in str(regard.load(out).card.lineage["parent"])
+
+
+def test_an_encoder_without_a_head_for_words_gets_one(novel, tiny, tmp_path):
+    out = tmp_path / "run"
+    pretrain(recipe(out, novel, f"model.name={tiny}", "budget=3steps", "evaluation.times=1"))
+    assert "cls.predictions.bias" in safetensors.torch.load_file(out / "model" / "model.safetensors")
+    assert regard.load(out).fill("a [MASK]")
+
+
+def test_probes_try_the_vectors(made, novel, tmp_path):
+    table = tmp_path / "rows.tsv"
+    lines = [f"{' '.join((who, what, WHERE[0]))}\t{number % 2}" for number, (who, what) in enumerate(
+        (who, what) for what in WHAT for who in (WHO[0], WHO[1]))]  # fmt: skip
+    table.write_text("text\tlabel\n" + "\n".join(lines * 3) + "\n")
+    path = tmp_path / "recipe.toml"
+    changed = recipe(tmp_path / "run", novel, "budget=30steps", "evaluation.times=1")
+    recipes.write(changed, path)
+    with path.open("a") as file:
+        file.write(f'\n[[probe]]\nname = "who"\ntrain = "{table}"\ntest = "{table}"\n')
+    rows = []
+    result = pretrain(recipes.read(path, recipes.Pretraining()), watch=rows.append)
+    assert result.probes["who"].value > 0.9
+    assert rows[-1]["probes"]["who"][0] == result.probes["who"].value
+    again = recipes.read(tmp_path / "run" / "recipe.toml", recipes.Pretraining())
+    assert [made.name for made in again.probe] == ["who"]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_ends_in_the_same_bits(novel, tmp_path, times):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    pretrain(recipe(whole, novel, f"budget={150 * times}steps", "evaluation.times=2", "train.save_minutes=1000"))
+    more = [f"budget={150 * times}steps", "evaluation.times=2", "train.save_minutes=0.002", "--json", "--resume"]
+    rng, kills = random.Random(), 0
+    for _ in range(40):
+        process = subprocess.Popen(command(broken, novel, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if kills < times:
+            state = broken / "state.pt"
+            before = state.stat().st_mtime_ns if state.exists() else 0
+            while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+    assert kills == times and weights(whole) == weights(broken)
+
+
+BAD = {
+    "no budget": (["budget="], "The run needs a budget"),
+    "a budget of nothing": (["budget=0min"], "'0min' is none"),
+    "a budget in no unit": (["budget=5parsecs"], "'5parsecs' is none"),
+    "a corpus that is nowhere": (["text.corpus=nowhere.txt"], "nowhere.txt"),
+    "heads that do not share": (["model.heads=3"], "cannot be shared by model.heads=3"),
+    "too few positions": (["model.positions=16"], "positions for 16 tokens"),
+    "a vocabulary too large": (["model.name={tiny}", "text.vocabulary={vocab}"], "Leave text.vocabulary out"),
+    "an unknown key": (["text.lenght=12"], "Did you mean 'length'?"),
+    "a rate of no hidden words": (["masking.rate=0"], "masking.rate must be above 0"),
+    "shares that do not add up": (["masking.mask=0.5"], "sum to 1"),
+    "everything held out": (["text.held_out=1"], "text.held_out must be"),
+    "a probe without its files": (["probe.name=x"], "does not name one value"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_done_is_said(case, made, novel, tiny, tmp_path):
+    changes, said = BAD[case]
+    parent, *_ = made
+    known = {"{tiny}": tiny, "{vocab}": parent / "vocab"}
+    for name, path in known.items():
+        changes = [change.replace(name, str(path)) for change in changes]
+    with pytest.raises(Problem, match=said.replace("(", r"\(").replace("?", r"\?")):
+        pretrain(recipe(tmp_path / "run", novel, "budget=2steps", *changes))
+
+
+def test_a_damaged_file_of_tokens_is_said_and_what_was_learnt_is_kept(novel, tmp_path):
+    out = tmp_path / "run"
+    pretrain(recipe(out, novel, "budget=10steps", "evaluation.times=1"))
+    before = weights(out), (out / "trunk.pt").read_bytes()
+    (ids,) = out.glob("corpus/tokens/*/ids.bin")
+    whole = ids.read_bytes()
+    ids.write_bytes(whole[:-10])
+    with pytest.raises(Problem, match="is truncated"):
+        pretrain(recipe(out, novel, "budget=20steps"), resume=True)
+    ids.write_bytes(whole)
+    assert before == (weights(out), (out / "trunk.pt").read_bytes())
+    pretrain(recipe(out, novel, "budget=20steps"), resume=True)
+
+
+def test_the_verb_shows_what_it_does(novel, tmp_path):
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    words = command(tmp_path / "run", novel, "budget=20steps", "--json")
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)
+    assert table["languages"][0]["language"] == "en" and table["tokens"] > 9000
+    words = command(tmp_path / "run", novel, "budget=40steps", "--resume")
+    shown = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    assert "pseudo-perplexity" in shown.stderr and "of peak" not in shown.stdout
+    help_text = subprocess.run(
+        [sys.executable, "-m", "regard", "pretrain", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "budget=25min" in help_text
