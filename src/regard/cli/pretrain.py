@@ -52,7 +52,7 @@ def perplexity(
     pseudo: Annotated[
         int,
         typer.Option(min=0, help="Tokens of each language to hide one by one, for pseudo-perplexity; 0: none."),
-    ] = 2000,
+    ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Decides what is hidden.")] = 0,
     precision: Precision = "auto",
     as_json: Json = False,
