@@ -44,7 +44,7 @@ def recipe(out: str, *, tell: Callable[[str], None]) -> Recipe:
         _fetch(SNIPPETS, ["--no-binary=:all:"], lambda archive: _take_snippets(archive, data))
     previous = Path(out)
     if (previous / "recipe.toml").exists():
-        if recipes.read(previous / "recipe.toml").data.train != str(data):
+        if recipes.read(previous / "recipe.toml", Recipe()).data.train != str(data):
             raise Problem(f"{out} holds a run that is no demo. Name another folder with --out.")
         shutil.rmtree(previous)
     return recipes.override(Recipe(), {"data.train": str(data), "model.name": str(model), "out": out, **CHANGES})

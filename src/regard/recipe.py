@@ -1,4 +1,7 @@
-"""A run as a frozen dataclass, to and from TOML, with `key=value` overrides and a stable hash."""
+"""A run as a frozen dataclass, to and from TOML, with `key=value` overrides and a stable hash.
+
+There are two kinds: `Recipe` fine-tunes on labelled rows, `Pretraining` learns from running text.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from regard import disk
-from regard.errors import Problem
+from regard.errors import Problem, nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +84,97 @@ class Recipe:
     out: str = ""
 
 
-def read(path: str | Path) -> Recipe:
-    """The recipe in a TOML file; raises `Problem` for a key or a value that no recipe has."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRecipe:
+    """What is read, as which tokens."""
+
+    corpus: str = ""  # a folder of `regard corpus build`, its plan (.toml), or files of running text
+    vocabulary: str = ""  # a folder of `regard vocab train`, a published model; empty: the model's, or learnt here
+    size: int = 24_000  # ids of a vocabulary that is learnt here
+    words: Literal["auto", "space", "zh"] = "auto"  # what finds words: by the script, spaces, jieba
+    length: int = 128  # tokens of a sequence, special ones included
+    held_out: float = 0.01  # share of each language's tokens that is measured on, never learnt from
+    held_out_tokens: int = 100_000  # but so many of a language at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeRecipe:
+    """The checkpoint to go on from, or the shape of a new encoder."""
+
+    name: str = ""  # empty: fresh weights in the shape below
+    revision: str = "main"
+    layers: int = 6
+    width: int = 256
+    heads: int = 4
+    inner_width: int = 1024
+    positions: int = 0  # 0: as many as a sequence has tokens
+    dropout: float = 0.0  # while it pre-trains: a text that is seen once or twice is not learnt by heart
+    attention_dropout: float = 0.0
+    stored: Literal["float32", "float16"] = "float32"  # precision of the weights on disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskingRecipe:
+    """Which share of tokens is hidden, in which units, and what stands in their place."""
+
+    rate: float = 0.15
+    last_rate: float = -1.0  # which the rate goes to over the cooldown; -1: it stays
+    unit: Literal["token", "word", "ngram", "span"] = "word"
+    mask: float = 0.8  # becomes [MASK]
+    random: float = 0.1  # becomes another token
+    keep: float = 0.1  # stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRecipe:
+    """How the weights move: nothing here depends on the budget but the cooldown."""
+
+    batch_tokens: int = 4096  # read at once; a step sums up as many of these as make its size
+    step_tokens: int = 16_384  # of a step, in the end
+    ramp: int = 1_000_000  # tokens: a step has batch_tokens (1 + read / ramp)^(1/2); 0: step_tokens from the start
+    learning_rate: float = 1e-3
+    warmup: int = 100  # steps
+    cooldown: float = 0.2  # share of the budget over which the rate falls to nothing
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    evaluations: int = 4  # in the whole run
+    save_minutes: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Labelled rows on which the frozen vectors are tried at each evaluation."""
+
+    name: str
+    language: str = ""
+    train: str
+    test: str
+    format: str = "auto"
+    encoding: str = "utf-8"
+    text: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretraining:
+    """All that decides a pre-training run."""
+
+    text: TextRecipe = field(default_factory=TextRecipe)
+    model: ShapeRecipe = field(default_factory=ShapeRecipe)
+    masking: MaskingRecipe = field(default_factory=MaskingRecipe)
+    train: BudgetRecipe = field(default_factory=BudgetRecipe)
+    probe: tuple[Probe, ...] = ()
+    budget: str = ""  # 25min, 2h, 3000steps, 50Mtokens, 2epochs
+    seed: int = 0
+    out: str = ""
+
+
+Kind = TypeVar("Kind", Recipe, Pretraining, Probe)
+
+
+def read(path: str | Path, blank: Kind) -> Kind:
+    """The recipe in a TOML file, over a blank one of its kind; raises `Problem` for a key or a value that it lacks."""
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -90,20 +183,23 @@ def read(path: str | Path) -> Recipe:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Problem(f"The recipe {path} is not valid TOML: {error}. Mend that line.") from None
-    return override(Recipe(), _flat(table))
+    if isinstance(blank, Pretraining):
+        blank = dataclasses.replace(blank, probe=tuple(map(_probe, table.pop("probe", ()))))
+    return override(blank, _flat(table))
 
 
-def write(recipe: Recipe, path: str | Path) -> None:
+def write(recipe: Recipe | Pretraining, path: str | Path) -> None:
     """Writes every field, defaults too, so that the file alone says what ran."""
-    top = {k: v for k, v in dataclasses.asdict(recipe).items() if not isinstance(v, dict)}
-    tables = {k: v for k, v in dataclasses.asdict(recipe).items() if isinstance(v, dict)}
-    lines = [f"{k} = {_toml(v)}" for k, v in top.items()]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
+    table = dataclasses.asdict(recipe)
+    lines = [f"{k} = {_toml(v)}" for k, v in table.items() if not isinstance(v, (dict, tuple))]
+    for name, value in table.items():
+        for part in value if isinstance(value, tuple) else (value,) if isinstance(value, dict) else ():
+            head = f"[[{name}]]" if isinstance(value, tuple) else f"[{name}]"
+            lines += ["", head, *(f"{k} = {_toml(v)}" for k, v in part.items())]
     disk.write_text(path, "\n".join(lines) + "\n")
 
 
-def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Recipe:
+def override(recipe: Kind, changes: Mapping[str, Any] | Iterable[str]) -> Kind:
     """The recipe with `train.epochs=2`-like changes, as strings or as a mapping; words become the field's type."""
     pairs = changes.items() if isinstance(changes, Mapping) else (_split(c) for c in changes)
     for key, value in pairs:
@@ -111,35 +207,93 @@ def override(recipe: Recipe, changes: Mapping[str, Any] | Iterable[str]) -> Reci
     return recipe
 
 
-RANGES = {  # least value; whether it may itself be taken; most value, which may not
-    **dict.fromkeys(("train.batch_tokens", "train.accumulate"), (1, True, math.inf)),
-    **dict.fromkeys(("train.learning_rate", "train.layer_decay"), (0, False, math.inf)),
-    **dict.fromkeys(("train.epochs", "train.steps", "train.minutes", "train.batch_size", "seed"), (0, True, math.inf)),
-    **dict.fromkeys(("train.weight_decay", "train.clip", "train.patience", "train.save_minutes"), (0, True, math.inf)),
-    **dict.fromkeys(("train.evaluations", "data.max_length", "data.stride"), (0, True, math.inf)),
-    **dict.fromkeys(("train.warmup", "data.held_out"), (0, True, 1)),
-    **dict.fromkeys(("model.dropout", "model.attention_dropout"), (-1, True, 1)),
+# Least value; whether it may itself be taken; most value, which may not.
+RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
+    Recipe: {
+        **dict.fromkeys(("train.batch_tokens", "train.accumulate"), (1, True, math.inf)),
+        **dict.fromkeys(("train.learning_rate", "train.layer_decay"), (0, False, math.inf)),
+        **dict.fromkeys(("train.epochs", "train.steps", "train.minutes", "train.batch_size"), (0, True, math.inf)),
+        **dict.fromkeys(("train.weight_decay", "train.clip", "train.patience"), (0, True, math.inf)),
+        **dict.fromkeys(("train.evaluations", "data.max_length", "data.stride", "seed"), (0, True, math.inf)),
+        **dict.fromkeys(("train.warmup", "data.held_out"), (0, True, 1)),
+        **dict.fromkeys(("model.dropout", "model.attention_dropout"), (-1, True, 1)),
+        "train.save_minutes": (0, True, math.inf),
+    },
+    Pretraining: {
+        **dict.fromkeys(("train.batch_tokens", "train.step_tokens", "model.layers"), (1, True, math.inf)),
+        **dict.fromkeys(("model.width", "model.heads", "model.inner_width"), (1, True, math.inf)),
+        **dict.fromkeys(("train.ramp", "train.warmup", "train.weight_decay", "train.clip"), (0, True, math.inf)),
+        **dict.fromkeys(("train.save_minutes", "train.evaluations", "model.positions"), (0, True, math.inf)),
+        **dict.fromkeys(("model.dropout", "model.attention_dropout", "text.held_out"), (0, True, 1)),
+        **dict.fromkeys(("text.held_out_tokens", "seed"), (0, True, math.inf)),
+        "text.length": (8, True, math.inf),
+        "text.size": (10, True, math.inf),
+        "train.learning_rate": (0, False, math.inf),
+        "train.cooldown": (0, True, 1),
+        "masking.rate": (0, False, 1),
+        "masking.last_rate": (-1, True, 1),
+    },
+}
+FREE = {  # what decides no weight: where and when to save and to look up, and when to stop
+    Recipe: ("out", "train.save_minutes"),
+    Pretraining: ("out", "budget", "probe", "train.save_minutes", "train.evaluations", "train.cooldown"),
 }
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe | Pretraining) -> None:
     """Raises `Problem` for numbers with which no run could be carried out."""
-    for key, (least, included, most) in RANGES.items():
+    for key, (least, included, most) in RANGES[type(recipe)].items():
         value: Any = recipe
         for name in key.split("."):
             value = getattr(value, name)
         if not (least <= value < most) or (value == least and not included):
             above = f"at least {least}" if included else f"above {least}"
             raise Problem(f"{key} must be {above}{'' if most == math.inf else f' and below {most}'}; it is {value}.")
-    if not (recipe.train.epochs or recipe.train.steps or recipe.train.minutes):
+    if isinstance(recipe, Pretraining):
+        budget(recipe.budget)
+    elif not (recipe.train.epochs or recipe.train.steps or recipe.train.minutes):
         raise Problem("The run would never end: give train.epochs, train.steps or train.minutes above 0.")
 
 
-def digest(recipe: Recipe) -> str:
+def budget(said: str) -> tuple[float, str]:
+    """An amount and its unit, one of minutes, steps, tokens, epochs; raises `Problem` for anything else."""
+    form = re.fullmatch(r"\s*([\d.,_]+)\s*([kKMG]?)\s*([A-Za-z]+)\s*", said)
+    unit, each = UNITS.get(form.group(3).lower(), ("", 0.0)) if form else ("", 0.0)
+    try:
+        amount = float(re.sub("[,_]", "", form.group(1))) * each * FACTORS[form.group(2)] if form and unit else 0.0
+    except ValueError:
+        amount = 0.0
+    if amount <= 0:
+        shown = f"'{said}' is none" if said else "it has none"
+        raise Problem(
+            f"The run needs a budget, and {shown}. Write for example budget=25min, budget=2h, budget=3000steps, "
+            "budget=50Mtokens or budget=2epochs."
+        )
+    return amount, unit
+
+
+UNITS = {
+    **dict.fromkeys(("s", "second", "seconds"), ("minutes", 1 / 60)),
+    **dict.fromkeys(("min", "minute", "minutes"), ("minutes", 1.0)),
+    **dict.fromkeys(("h", "hour", "hours"), ("minutes", 60.0)),
+    **{name: (f"{name.removesuffix('s')}s", 1.0) for one in ("step", "token", "epoch") for name in (one, f"{one}s")},
+}
+FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+def digest(recipe: Recipe | Pretraining) -> str:
     """Twelve hex digits that change when anything that decides the weights does; where and when to save does not."""
     table = dataclasses.asdict(recipe)
-    del table["out"], table["train"]["save_minutes"]
+    for key in FREE[type(recipe)]:
+        *above, last = key.split(".")
+        del (table[above[0]] if above else table)[last]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _probe(row: Any) -> Probe:
+    if not isinstance(row, Mapping) or not {"name", "train", "test"} <= row.keys():
+        raise Problem("Each [[probe]] needs a name, and files to train and to test on: name, train and test.")
+    return override(Probe(name="", train="", test=""), row)
 
 
 def _split(change: str) -> tuple[str, str]:
@@ -152,9 +306,9 @@ def _split(change: str) -> tuple[str, str]:
 def _set(part: Any, path: list[str], value: Any, whole: str) -> Any:
     hints = typing.get_type_hints(type(part))
     if path[0] not in hints:
-        raise Problem(f"A recipe has no key '{whole}'. Known here: {', '.join(hints)}.")
+        raise Problem(f"A recipe has no key '{whole}'. {nearest(path[0], hints)}Known here: {', '.join(hints)}.")
     kind = hints[path[0]]
-    if dataclasses.is_dataclass(kind) != (len(path) > 1):
+    if dataclasses.is_dataclass(kind) != (len(path) > 1) or typing.get_origin(kind) is tuple:
         raise Problem(f"'{whole}' does not name one value. Write for example train.epochs=2.")
     new = _set(getattr(part, path[0]), path[1:], value, whole) if len(path) > 1 else _convert(value, kind, whole)
     return dataclasses.replace(part, **{path[0]: new})

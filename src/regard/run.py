@@ -281,4 +281,4 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _differs(recipe: Recipe, path: Path) -> bool:
-    return recipes.digest(recipes.read(path)) != recipes.digest(recipe)
+    return recipes.digest(recipes.read(path, Recipe())) != recipes.digest(recipe)

@@ -170,7 +170,8 @@ class System:
                     "regress": "regression",
                 }[self.card.task],
             }
-        checkpoints.save(folder, self.model, self.origin, changes=changes, keep=not self.card.task)
+        kept = bool(self.origin.tensors) and not self.card.task
+        checkpoints.save(folder, self.model, self.origin, changes=changes, keep=kept)
         self.tokenizer.save(folder)
         disk.write_text(folder / "regard.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 

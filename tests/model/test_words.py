@@ -164,3 +164,32 @@ def test_the_verb_shows_and_prints(checkpoint):
     said = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     assert [len(mask) for mask in said["masks"]] == [5, 5]
     assert said["masks"][0][0]["token"] == "医"
+
+
+def test_a_model_from_nothing_is_written_as_transformers_reads_it(tiny, tmp_path):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    from regard.data.packing import pack
+    from regard.model import checkpoint as checkpoints
+    from regard.model.encoder import bert
+    from regard.model.heads import Model
+    from regard.model.pooling import pooler
+    from regard.system import Card, System
+
+    tokenizer = regard.load(tiny).tokenizer
+    config = EncoderConfig(vocabulary=tokenizer.size, width=32, layers=2, heads=2, inner_width=64, positions=16)
+    torch.manual_seed(0)
+    model = Model(bert(config), pooler("mean", 32), words=WordHead(config))
+    torch.nn.init.normal_(model.words.bias)
+    system = System(tokenizer, model, checkpoints.blank(config), Card(pooling="mean", max_length=16))
+    system.save(tmp_path)
+    theirs, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+    text = "the cat sat on a [MASK]"
+    encoding = tokenizer.encode([text], max_length=16)[0]
+    assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == encoding.ids.tolist()
+    with torch.no_grad():
+        ours = model.words(model.encoder(pack([encoding])), model.encoder.embeddings.word)
+        logits = theirs.eval()(torch.from_numpy(encoding.ids)[None]).logits[0]
+    torch.testing.assert_close(ours, logits, rtol=1e-4, atol=1e-4)
+    assert regard.load(tmp_path).fill(text) == system.fill(text)

@@ -55,7 +55,8 @@ def train(
     old = Path(out) / "recipe.toml" if resume and out and not files else None
     if old and not old.exists() and (data or model):  # --resume from the first call on, as a scheduler's jobs have it
         old = None
-    recipe = recipes.read(files[0]) if files else recipes.read(old) if old else recipes.Recipe()
+    path = files[0] if files else old
+    recipe = recipes.read(path, recipes.Recipe()) if path else recipes.Recipe()
     given = {"data.train": data, "model.name": model, "out": out}
     recipe = recipes.override(recipe, {key: value for key, value in given.items() if value})
     recipe = recipes.override(recipe, [word for word in words if "=" in word])

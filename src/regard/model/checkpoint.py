@@ -43,6 +43,7 @@ _LAYER = {
     "feedforward.part.output.{p}": ["output.dense.{p}"],
     "feedforward.norm.{p}": ["output.LayerNorm.{p}"],
 }
+_HEADS = ("classifier.", "cls.")  # what stands on the encoder, and has no prefix
 _DECODER = "cls.predictions.decoder.weight"
 _COPIES = {  # of one tensor under two names, which files may hold
     _DECODER: "embeddings.word_embeddings.weight",
@@ -128,6 +129,12 @@ class Checkpoint:
         return fresh
 
 
+def blank(config: EncoderConfig) -> Checkpoint:
+    """A checkpoint that has no weights yet: a model of this shape that learns to guess hidden words."""
+    settings = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "pad_token_id": 0}
+    return Checkpoint(config, settings | {theirs: getattr(config, ours) for ours, theirs in _CONFIG.items()}, {}, {})
+
+
 def foreign_tensors(model: nn.Module, layers: int) -> Iterator[tuple[str, Tensor]]:
     """A model's parameters under plain foreign names, joint ones taken apart."""
     names = foreign_names(layers)
@@ -162,7 +169,7 @@ def save(
     """Writes `config.json` and `model.safetensors` as the hub's tools read them.
 
     `keep` carries over tensors that the model does not use, under the names they had, so that an untouched model is
-    written back as it was; without it the names are those of a BERT with a task's head. `changes` go over the settings.
+    written back as it was; without it the names are those of a BERT with a head. `changes` go over the settings.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,8 +180,8 @@ def save(
         tensors = {name: _narrow(tensors.get(name, old), old) for name, old in (tensors | origin.tensors).items()}
         named = {origin.spelling.get(name, name): t for name, t in tensors.items()}
     else:
-        prefix = "bert." if "classifier.weight" in tensors else ""
-        named = {name if name.startswith("classifier.") else prefix + name: t for name, t in tensors.items()}
+        prefix = "bert." if any(name.startswith(_HEADS) for name in tensors) else ""
+        named = {name if name.startswith(_HEADS) else prefix + name: t for name, t in tensors.items()}
     # Copies, because the format refuses tensors that share memory, as tied ones of old files do.
     copies = {name: t.clone(memory_format=torch.contiguous_format) for name, t in named.items()}
     weights = safetensors.torch.save(copies, metadata={"format": "pt"})
