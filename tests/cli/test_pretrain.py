@@ -10,7 +10,7 @@ import pytest
 
 
 def regard(*words: object) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", "NO_COLOR": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "regard", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -36,8 +36,9 @@ def test_guesses_are_measured_by_language(guesser, files):
     assert english["top1"]["low"] <= english["top1"]["value"] <= english["top5"]["value"] < 1
     assert 30 <= english["pseudo"]["n"] < 44 and english["pseudo"]["low"] < english["pseudo"]["value"]
     shown = regard(*command)
-    assert f"{english['loss']['value']:.3f} [" in shown.stdout and "hidden tokens are [UNK]" in shown.stdout
-    assert "pseudo-perplexity" in shown.stdout
+    assert f"{english['loss']['low']:.3f}-{english['loss']['high']:.3f}" in shown.stdout
+    assert "hidden tokens are [UNK]" in shown.stdout
+    assert f"{english['pseudo']['value']:,.1f}" in shown.stdout and max(map(len, shown.stdout.splitlines())) <= 80
 
 
 def test_few_texts_whole_words_and_no_pseudo_perplexity(guesser, files):

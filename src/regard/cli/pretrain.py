@@ -89,13 +89,13 @@ def _show(found: list[Guesses]) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), title="95 % intervals over passages", title_justify="left")
-    for column in ("", "passages", "hidden", "top-1", "top-5", "loss, nats", "pseudo-perplexity"):
+    for column in ("", "passages", "hidden", "top-1", "top-5", "loss,\nnats", "pseudo-\nperplexity"):
         table.add_column(column, justify="right" if column else "left")
     for own in found:
-        scores = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in (own.top1, own.top5, own.loss)]
-        lonely = own.pseudo
-        scores.append("-" if lonely is None else f"{lonely.value:,.1f} [{lonely.low:,.1f}, {lonely.high:,.1f}]")
-        table.add_row(own.language, f"{own.passages:,}", f"{own.places:,}", *scores)
+        shares = [f"{s.value:.1%}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in (own.top1, own.top5)]
+        loss = f"{own.loss.value:.3f}\n{own.loss.low:.3f}-{own.loss.high:.3f}"
+        single = "" if own.pseudo is None else f"{own.pseudo.value:,.1f}\n{own.pseudo.low:,.1f}-{own.pseudo.high:,.1f}"
+        table.add_row(own.language, f"{own.passages:,}", f"{own.places:,}", *shares, loss, single)
     Console().print(table)
     for own in found:
         if own.unknown:
