@@ -87,6 +87,31 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def guesser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT folder of transformers' with a head for hidden words, random weights and a vocabulary of letters."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("guesser")
+    letters = "abcdefghij"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    config = BertConfig(
+        vocab_size=len(tokens), hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertForMaskedLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        model.bert.embeddings.position_embeddings.weight.mul_(5)  # so that places differ in what is guessed there
+        model.cls.predictions.bias[:5] -= 9  # and it is letters
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four hundred made-up reviews whose label one word decides, as a csv file."""
     import csv

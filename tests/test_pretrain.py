@@ -123,7 +123,10 @@ def test_a_larger_budget_goes_on_to_the_bits_of_a_run_that_had_it_from_the_start
     assert weights(again) == weights(once)
 
 
-@pytest.mark.parametrize(("budget", "steps"), [("6000tokens", range(11, 15)), ("0.5epochs", range(25, 45)), ("2s", None)])
+BUDGETS = [("6000tokens", range(11, 15)), ("0.5epochs", range(25, 45)), ("2s", None)]
+
+
+@pytest.mark.parametrize(("budget", "steps"), BUDGETS)
 def test_a_budget_may_be_tokens_epochs_or_time(novel, tmp_path, budget, steps):
     rows = []
     result = pretrain(recipe(tmp_path / "run", novel, f"budget={budget}"), watch=rows.append)

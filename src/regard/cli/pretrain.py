@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regard.cli.app import Json, Model, app, print_json
 from regard.cli.recipes import recipe_of
+from regard.cli.rows import Precision
+from regard.cli.texts import Files, documents, first
+
+if TYPE_CHECKING:
+    from regard.eval.words import Guesses
 
 
 @app.command(epilog='Example: regard fill google-bert/bert-base-chinese "他是一名[MASK]生，在医院工作。"')
@@ -68,3 +73,64 @@ def pretrain(
         made = run.pretrain(recipe, resume=resume, tell=screen.tell, watch=screen.watch, share=screen.share)
     if as_json:
         print_json(made.table())
+
+
+@app.command(epilog="Example: regard perplexity google-bert/bert-base-chinese zh.txt.xz --texts 500 --pseudo 5000")
+def perplexity(
+    model: Model,
+    files: Files,
+    texts: Annotated[int, typer.Option(min=0, help="Read so many texts of each language; 0: all.")] = 1000,
+    length: Annotated[int, typer.Option(min=8, help="Tokens of a passage; longer texts are parted.")] = 128,
+    unit: Annotated[str, typer.Option(help="What is hidden: token, word, ngram or span.")] = "token",
+    rate: Annotated[float, typer.Option(min=0, max=1, help="The share of tokens that is hidden.")] = 0.15,
+    pseudo: Annotated[
+        int,
+        typer.Option(min=0, help="Tokens of each language to hide one by one, for pseudo-perplexity; 0: none."),
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides what is hidden.")] = 0,
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure how well a model guesses hidden words: accuracy, loss and pseudo-perplexity, by language."""
+    from operator import attrgetter
+
+    from regard.data.masking import Masking
+    from regard.data.passages import of_documents
+    from regard.eval.words import check, guesses
+    from regard.screen import Screen
+    from regard.system import load
+
+    Masking(rate, unit)  # what is wrong with it is said before anything is read
+    system = load(model, precision=precision)
+    check(system.model, length)
+    with Screen(quiet=as_json) as screen:
+        rows = first(documents(files, screen.share("reading")), texts, attrgetter("language"))
+        # Only words need a segmenter.
+        words = "space" if unit == "token" else "auto"
+        passages = of_documents(rows, system.tokenizer, length=length, words=words)
+        move = screen.share("guessing")
+        found = guesses(
+            system.model, system.tokenizer, passages, unit=unit, rate=rate, seed=seed, pseudo=pseudo, advance=move
+        )
+    if as_json:
+        print_json({"model": model, "unit": unit, "rate": rate, "languages": [own.table() for own in found]})
+        return
+    _show(found)
+
+
+def _show(found: list[Guesses]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), title="95 % intervals over passages", title_justify="left")
+    for column in ("", "passages", "hidden", "top-1", "top-5", "loss,\nnats", "pseudo-\nperplexity"):
+        table.add_column(column, justify="right" if column else "left")
+    for own in found:
+        shares = [f"{s.value:.1%}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in (own.top1, own.top5)]
+        loss = f"{own.loss.value:.3f}\n{own.loss.low:.3f}-{own.loss.high:.3f}"
+        single = "" if own.pseudo is None else f"{own.pseudo.value:,.1f}\n{own.pseudo.low:,.1f}-{own.pseudo.high:,.1f}"
+        table.add_row(own.language, f"{own.passages:,}", f"{own.places:,}", *shares, loss, single)
+    Console().print(table)
+    for own in found:
+        if own.unknown:
+            typer.echo(f"{own.language}: {own.unknown:,} of the hidden tokens are [UNK], words this vocabulary lacks.")

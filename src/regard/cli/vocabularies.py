@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regard.cli.app import Json, app, print_json
+from regard.cli.texts import Files, first, lines
 from regard.errors import Problem
 
 if TYPE_CHECKING:
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from regard.text.words import Segmenter
 
 HELD, HELD_MOST = 100, 5_000  # one text of so many is held out, so many at most of a language
-Files = Annotated[
-    list[str], typer.Argument(help="Running text, a text a line: plain, .gz, .bz2, .xz; or a corpus folder.")
-]
 Cased = Annotated[bool, typer.Option("--cased", help="Tell capital letters and accents apart.")]
 
 vocab = typer.Typer(no_args_is_help=True, help="Learn a vocabulary from texts, or measure how well one fits them.")
@@ -49,7 +48,7 @@ def train(
     counts = vocabulary.Counts(lowercase=not cased, most=words)
     held = _Held()
     with Screen(quiet=as_json) as screen:
-        for number, (language, text) in enumerate(_texts(files, screen.share("counting words")), 1):
+        for number, (language, text) in enumerate(lines(files, screen.share("counting words")), 1):
             kept = text if number % HELD else held.take(language, text)
             if kept:
                 counts.add(kept)
@@ -83,7 +82,7 @@ def stats(
     tokenizer = _tokenizer(name, cased)
     segment, said = _segmenter()
     with Screen(quiet=as_json) as screen:
-        rows = _first(_texts(files, screen.share("measuring")), texts)
+        rows = first(lines(files, screen.share("measuring")), texts, itemgetter(0))
         fits = vocabulary.measure(tokenizer, rows, segment)
     _show({"size": tokenizer.size, "vocabulary": name}, fits, said, as_json)
 
@@ -116,43 +115,6 @@ class _Held:
             for text in texts:
                 move(1)
                 yield language, text
-
-
-def _texts(files: list[str], move: Callable[[float], Any]) -> Iterator[tuple[str, str]]:
-    """Every line that is not empty, with its language: of a corpus folder what it says, otherwise by its script."""
-    from regard.text.vocabulary import language
-
-    found = 0
-    for place, name in enumerate(files):
-        for own, text in _lines(name, lambda share, place=place: move((place + share) / len(files))):  # type: ignore[misc]
-            if text.strip():
-                found += 1
-                yield own or language(text), text
-    if not found:
-        raise Problem(f"There is no text in {', '.join(files)}. Name files with a text a line.")
-
-
-def _lines(name: str, move: Callable[[float], Any]) -> Iterator[tuple[str, str]]:
-    from regard.data.corpora.reading import documents
-    from regard.data.corpus import Corpus
-
-    if Path(name).is_dir():
-        for document in documents(name, move):
-            yield from ((document.language, line) for line in document.text.split("\n"))
-        return
-    corpus = Corpus(name)
-    for number, line in enumerate(corpus.lines(), 1):
-        if number % 1000 == 1:
-            move(corpus.share)
-        yield "", line
-
-
-def _first(rows: Iterator[tuple[str, str]], most: int) -> Iterator[tuple[str, str]]:
-    seen: dict[str, int] = {}
-    for language, text in rows:
-        seen[language] = seen.get(language, 0) + 1
-        if not most or seen[language] <= most:
-            yield language, text
 
 
 def _tokenizer(name: str, cased: bool) -> Tokenizer:

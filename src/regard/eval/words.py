@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ def guesses(
     that guesses no words, and for passages longer than it reads.
     """
     _, _, alphabet = frame(tokenizer)
-    check(model, (encoding for _, encoding in passages))
+    check(model, max((len(e.ids) for _, e in passages), default=0))
     encodings, languages = [e for _, e in passages], np.array([language for language, _ in passages])
     places = hidden(encodings, alphabet, Masking(rate, unit, 1.0, 0.0, 0.0), seed=seed)
     plain = [np.flatnonzero(words_of(e) >= 0) for e in encodings]
@@ -112,7 +112,7 @@ def answers(
     Both (places of all,), sequence by sequence. The rank is the number of other words that are no less likely. `mask`
     is the id of [MASK]. The model is left as it was found.
     """
-    check(model, encodings)
+    check(model, max((len(e.ids) for e in encodings), default=0))
     device = next(model.parameters()).device
     counts = np.array([len(p) for p in places], dtype=np.int64)
     where = np.split(np.arange(counts.sum()), counts.cumsum()[:-1]) if len(counts) else []
@@ -138,13 +138,12 @@ def answers(
     return losses, ranks
 
 
-def check(model: Model, encodings: Iterable[Encoding]) -> None:
-    """Raises `Problem` for a model that guesses no words, and for a sequence longer than it reads."""
+def check(model: Model, length: int) -> None:
+    """Raises `Problem` for a model that guesses no words, and for passages longer than it reads."""
     if model.words is None:
         raise Problem(NO_WORDS)
-    longest, most = max((len(e.ids) for e in encodings), default=0), model.encoder.config.positions
-    if longest > most:
-        raise Problem(f"A passage has {longest} tokens, and this model reads {most} at most. Lower the length.")
+    if length > (most := model.encoder.config.positions):
+        raise Problem(f"Passages of {length} tokens: this model reads {most} at most. Lower the length.")
 
 
 def words_of(encoding: Encoding) -> NDArray[np.int64]:

@@ -1,0 +1,64 @@
+"""How verbs that take running text read it: a text a line, or the documents of a corpus folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regard.errors import Problem
+
+if TYPE_CHECKING:
+    from regard.data.tokens import Document
+
+Files = Annotated[
+    list[str], typer.Argument(help="Running text, a text a line: plain, .gz, .bz2, .xz; or a corpus folder.")
+]
+
+
+def documents(files: list[str], move: Callable[[float], Any]) -> Iterator[Document]:
+    """The documents of a corpus folder, and every line of a file as one, with its language by its script.
+
+    `move` is told the share read. Raises `Problem` where there is no text.
+    """
+    found = 0
+    for place, name in enumerate(files):
+        for document in _read(name, lambda share, place=place: move((place + share) / len(files))):  # type: ignore[misc]
+            if document.text.strip():
+                found += 1
+                yield document
+    if not found:
+        raise Problem(f"There is no text in {', '.join(files)}. Name files with a text a line.")
+
+
+def lines(files: list[str], move: Callable[[float], Any]) -> Iterator[tuple[str, str]]:
+    """Every line of them that is not empty, behind its language."""
+    for document in documents(files, move):
+        yield from ((document.language, line) for line in document.text.split("\n") if line.strip())
+
+
+def first(rows: Iterator[Any], most: int, language: Callable[[Any], str]) -> Iterator[Any]:
+    """The first so many of each language, or with 0 all."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        seen[language(row)] = seen.get(language(row), 0) + 1
+        if not most or seen[language(row)] <= most:
+            yield row
+
+
+def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
+    from regard.data.corpora import reading
+    from regard.data.corpus import Corpus
+    from regard.data.tokens import Document
+    from regard.text.vocabulary import language
+
+    if Path(name).is_dir():
+        yield from reading.documents(name, move)
+        return
+    corpus = Corpus(name)
+    for number, line in enumerate(corpus.lines(), 1):
+        if number % 1000 == 1:
+            move(corpus.share)
+        yield Document(line, language(line))
