@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regard.model.dropout import Dropout
 from regard.model.encoder import lower_precision
 from regard.model.linear import Linear
 from regard.model.taps import Tap
@@ -69,3 +70,68 @@ def test_order_and_position_matter(small_model, draw_packed):
         packed.ids[[1, 2]] = packed.ids[[2, 1]]
         packed.segments[[1, 2]] = packed.segments[[2, 1]]
         assert_close(small_model(packed).hidden[[0, 2, 1, 3, 4, 5]], hidden)
+
+
+PLACES = {
+    "first": None,
+    "none": [],
+    "one": [4],
+    "some, of the third sequence none": [0, 2, 3, 13, 14, 15, 22],
+    "all": list(range(23)),
+}
+
+
+def whole_and_in_places(encoder, packed, places):
+    """Output in places, and gradients, of the pass for all tokens and of the one for these alone."""
+    asked = packed.bounds[:-1].long() if places is None else torch.tensor(places, dtype=torch.long)
+    found = []
+    for alone in (False, True):
+        torch.manual_seed(0)
+        rows = encoder.at(packed, None if places is None else asked) if alone else encoder(packed)[asked]
+        shares = torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
+        found.append([rows, *torch.autograd.grad((rows * shares).sum(), [*encoder.parameters()])])
+    return found
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "grouped", "reference"])
+@pytest.mark.parametrize("places", PLACES)
+def test_in_some_places_alone_output_and_gradients_are_the_same(places, kernel, small_model, draw_packed):
+    for block in small_model.encoder.blocks:
+        block.attention.part.kernel = kernel
+    whole, alone = whole_and_in_places(small_model.encoder, draw_packed([4, 9, 3, 7]), PLACES[places])
+    for ours, law in zip(alone, whole, strict=True):
+        assert ours.dtype == torch.float32
+        assert_close(ours, law, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("places", PLACES)
+def test_in_some_places_alone_output_and_gradients_are_the_same_in_bfloat16(places, small_model, draw_packed):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole, alone = whole_and_in_places(small_model.encoder, draw_packed([4, 9, 3, 7]), PLACES[places])
+    for ours, law in zip(alone, whole, strict=True):
+        assert ours.dtype == torch.float32
+        assert_close(ours, law, atol=0.02 * max(1, law.abs().max().item() if law.numel() else 0), rtol=0)
+
+
+@pytest.mark.parametrize("places", [*PLACES][1:])  # the first tokens draw noise for themselves alone
+def test_in_some_places_alone_the_same_weights_of_attention_are_dropped(places, small_model, draw_packed):
+    encoder = small_model.encoder.train()
+    for part in encoder.modules():
+        if isinstance(part, Dropout):
+            part.probability = 0
+    packed = draw_packed([4, 9, 3, 7])
+    whole, alone = whole_and_in_places(encoder, packed, PLACES[places])
+    for ours, law in zip(alone, whole, strict=True):
+        assert_close(ours, law, atol=1e-5, rtol=1e-5)
+    if len(whole[0]):
+        assert not torch.allclose(whole[0], encoder.eval()(packed)[PLACES[places]])
+
+
+def test_in_training_some_places_alone_are_on_average_those_of_the_whole_pass(small_model, draw_packed):
+    encoder, packed, places = small_model.encoder.train(), draw_packed([4, 9, 3, 7]), torch.tensor([1, 5, 20])
+    with torch.no_grad():
+        whole = torch.stack([encoder(packed)[places] for _ in range(600)])
+        alone = torch.stack([encoder.at(packed, places) for _ in range(600)])
+    doubt = (whole.var(0) / 600 + alone.var(0) / 600).sqrt()
+    assert ((whole.mean(0) - alone.mean(0)).abs() < 5 * doubt).all()
+    assert_close(whole.std(0).mean(), alone.std(0).mean(), rtol=0.05, atol=0)

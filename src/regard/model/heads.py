@@ -47,7 +47,7 @@ class Model(nn.Module):
         """
         states = None
         if not hidden and tap is None and isinstance(self.pooling, First):
-            pooled = self.pooling.of_firsts(self.encoder.first(packed), packed)
+            pooled = self.pooling.of_firsts(self.encoder.at(packed), packed)
         else:
             states = self.encoder(packed, tap=tap)
             pooled = see(tap, "pooled", self.pooling(states, packed))

@@ -45,7 +45,7 @@ def masked_words(languages: Sequence[str]) -> Objective:
     def objective(model: Model, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
         if model.words is None:
             raise ValueError("this objective needs a model with a head for hidden words")
-        states = model.encoder(batch.packed)[batch.places]
+        states = model.encoder.at(batch.packed, batch.places)
         total, _, right = model.words.loss(states, model.encoder.embeddings.word, batch.truth)
         log = {}
         for number, language in enumerate(languages):

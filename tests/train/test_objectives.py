@@ -1,0 +1,63 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from regard.batch import Encoding, Hidden
+from regard.data.packing import pack
+from regard.model.config import EncoderConfig
+from regard.model.encoder import bert
+from regard.model.heads import Model
+from regard.model.pooling import pooler
+from regard.model.words import WordHead
+from regard.train.objectives import masked_words
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(1)
+    config = EncoderConfig(vocabulary=30, width=16, layers=2, heads=2, inner_width=24, positions=64)
+    return Model(bert(config), pooler("mean", 16), words=WordHead(config)).eval()
+
+
+@pytest.fixture
+def draw_hidden(draw_encodings):
+    """A function from places to sequences of 4, 9, 3 and 7 tokens with these hidden."""
+
+    def draw(places) -> Hidden:
+        packed = pack([Encoding(e.ids % 30, e.segments) for e in draw_encodings([4, 9, 3, 7])])
+        places = torch.tensor(places, dtype=torch.long)
+        return Hidden(packed, places, packed.ids[places], (places > 10).long())
+
+    return draw
+
+
+def of_all_tokens(model, batch):
+    """The loss by its formula: from logits of all tokens over the whole vocabulary."""
+    logits = model.words(model.encoder(batch.packed), model.encoder.embeddings.word)
+    return F.cross_entropy(logits[batch.places], batch.truth), logits[batch.places].argmax(-1) == batch.truth
+
+
+@pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-5), (True, 2e-2)])
+@pytest.mark.parametrize("places", [[5], [1, 2, 4, 14, 15, 21], list(range(23))], ids=str)
+def test_masked_words_is_the_loss_of_hidden_places_in_a_pass_for_all_tokens(
+    places, bfloat16, tolerance, model, draw_hidden
+):
+    batch = draw_hidden(places)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        loss, log = masked_words(["en", "zh"])(model, batch)
+        law, right = of_all_tokens(model, batch)
+    parameters = [part for name, part in model.named_parameters() if not name.startswith("pooling")]
+    found = [[total, *torch.autograd.grad(total, parameters)] for total in (loss, law)]
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=tolerance, rtol=tolerance)
+    own = {name: right[batch.languages == number] for number, name in enumerate(("en", "zh"))}
+    if not bfloat16:
+        assert log == {f"accuracy_{name}": part.float().mean().item() for name, part in own.items() if len(part)}
+
+
+def test_where_nothing_is_hidden_there_is_nothing_to_learn(model, draw_hidden):
+    loss, log = masked_words(["en"])(model, draw_hidden([]))
+    loss.backward()
+    assert loss.item() == 0 and log == {}
+    assert all(part.grad is None or not part.grad.any() for part in model.parameters())
