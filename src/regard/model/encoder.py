@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
         if places is None:
             q = firsts(q, packed)
             mixed = attention.attend_first(q, k, v, packed=packed, scale=self.scale, noise=self._noise(q))
-        else:  # the kernel takes all queries: to leave some out would gain two hundredths of a step (measured)
+        else:  # the kernel takes all queries: leaving some out would gain two hundredths of a pass (measured)
             mixed, _ = self._run(q, k, v, packed, self._noise(q), False)
             mixed = mixed.index_select(0, places)
         return self.output(mixed.flatten(1))  # type: ignore[no-any-return]
