@@ -156,6 +156,21 @@ def test_an_encoder_without_a_head_for_words_gets_one(novel, tiny, tmp_path):
     assert regard.load(out).fill("a [MASK]")
 
 
+def test_weights_stored_in_half_precision_compute_in_float32(made, novel, tmp_path):
+    from transformers import AutoModelForMaskedLM
+
+    parent, *_ = made
+    out = tmp_path / "half"
+    changes = ["model.stored=float16", f"model.name={parent}", "budget=2steps", "train.learning_rate=1e-9"]
+    pretrain(recipe(out, novel, *changes))
+    sizes = [len(weights(folder)) for folder in (parent, out)]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.1)
+    assert AutoModelForMaskedLM.from_pretrained(out / "model").dtype == torch.float32
+    text = "the [MASK] doctor had always lived in a house by the river."
+    whole, half = (regard.load(folder).fill(text)[0][0] for folder in (parent, out))
+    assert whole[0] == half[0] and whole[1] == pytest.approx(half[1], abs=0.01)
+
+
 def test_probes_try_the_vectors(made, novel, tmp_path):
     table = tmp_path / "rows.tsv"
     lines = [f"{' '.join((who, what, WHERE[0]))}\t{number % 2}" for number, (who, what) in enumerate(

@@ -138,7 +138,9 @@ def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
         f"model: {shape.name or 'fresh weights'}, {config.layers} layers of {config.heads} heads, width "
         f"{config.width}, {sum(p.numel() for p in model.parameters()):,} weights, on {place}"
     )
-    origin = replace(checkpoints.blank(config), settings=origin.settings | {"architectures": ["BertForMaskedLM"]})
+    blank = checkpoints.blank(config, stored=getattr(torch, shape.stored))
+    kept = {key: value for key, value in origin.settings.items() if key not in (*checkpoints.DTYPES, "architectures")}
+    origin = replace(blank, settings=blank.settings | kept)
     return System(text.tokenizer, model.to(place), origin, card)
 
 

@@ -43,6 +43,7 @@ _LAYER = {
     "feedforward.part.output.{p}": ["output.dense.{p}"],
     "feedforward.norm.{p}": ["output.LayerNorm.{p}"],
 }
+DTYPES = ("dtype", "torch_dtype")  # settings by which transformers chooses the precision that it computes in
 _HEADS = ("classifier.", "cls.")  # what stands on the encoder, and has no prefix
 _DECODER = "cls.predictions.decoder.weight"
 _COPIES = {  # of one tensor under two names, which files may hold
@@ -86,6 +87,7 @@ class Checkpoint:
     settings: dict[str, Any]  # config.json, whole
     tensors: dict[str, Tensor]
     spelling: dict[str, str]  # our plain foreign name -> the name in the file
+    stored: torch.dtype = torch.float32  # precision in which a model is written that does not keep these tensors
 
     @property
     def has_words(self) -> bool:
@@ -129,10 +131,12 @@ class Checkpoint:
         return fresh
 
 
-def blank(config: EncoderConfig) -> Checkpoint:
+def blank(config: EncoderConfig, *, stored: torch.dtype = torch.float32) -> Checkpoint:
     """A checkpoint that has no weights yet: a model of this shape that learns to guess hidden words."""
     settings = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "pad_token_id": 0}
-    return Checkpoint(config, settings | {theirs: getattr(config, ours) for ours, theirs in _CONFIG.items()}, {}, {})
+    settings |= {theirs: getattr(config, ours) for ours, theirs in _CONFIG.items()}
+    # What computes is float32 however the weights are stored; without a word on it transformers would take theirs.
+    return Checkpoint(config, settings | {"dtype": "float32"}, {}, {}, stored)
 
 
 def foreign_tensors(model: nn.Module, layers: int) -> Iterator[tuple[str, Tensor]]:
@@ -181,7 +185,7 @@ def save(
         named = {origin.spelling.get(name, name): t for name, t in tensors.items()}
     else:
         prefix = "bert." if any(name.startswith(_HEADS) for name in tensors) else ""
-        named = {name if name.startswith(_HEADS) else prefix + name: t for name, t in tensors.items()}
+        named = {(prefix, "")[name.startswith(_HEADS)] + name: t.to(origin.stored) for name, t in tensors.items()}
     # Copies, because the format refuses tensors that share memory, as tied ones of old files do.
     copies = {name: t.clone(memory_format=torch.contiguous_format) for name, t in named.items()}
     weights = safetensors.torch.save(copies, metadata={"format": "pt"})
