@@ -79,9 +79,18 @@ def test_a_run_learns_to_guess_hidden_words_of_text_that_was_held_out(made):
     assert measured[-1]["top-1 accuracy"] == english.top1.value > measured[0]["top-1 accuracy"]
     assert any("tokens of en" in line for line in said) and any("1000steps" in line for line in said)
     assert {path.name for path in out.iterdir()} == {
-        "recipe.toml", "metrics.jsonl", "model", "corpus", "vocab", "trunk.pt",
+        "recipe.toml", "metrics.jsonl", "model", "report.html", "corpus", "vocab", "trunk.pt",
     }  # fmt: skip
     assert recipes.read(out / "recipe.toml", recipes.Pretraining()).budget == "1000steps"
+
+
+def test_the_report_shows_scores_curves_and_guesses(made, browse):
+    out, result, *_ = made
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page and "https://" not in page
+    assert f"{100 * result.guesses[0].top1.value:.1f} % in" in page and "pseudo-perplexity" in page
+    shown = browse(out / "report.html")
+    assert shown.count("first guess") == 4 and "Training loss" in shown and 'budget = "1000steps"' in shown
 
 
 def test_the_model_is_what_regard_and_transformers_load(made):

@@ -1,7 +1,8 @@
 """A pre-training recipe carried out under its budget: from running text to an encoder that guesses hidden words.
 
-The folder holds `recipe.toml`, `metrics.jsonl`, `model/`, and what was made of the text where that has no folder of its
-own. `state.pt` is what a killed run goes on from, to the same bits; `trunk.pt` what a larger budget goes on from.
+The folder holds `recipe.toml`, `metrics.jsonl`, `model/`, `report.html`, and what was made of the text where that has
+no folder of its own. `state.pt` is what a killed run goes on from, to the same bits; `trunk.pt` what a larger budget
+goes on from.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from regard.data.pretraining import HiddenWords
 from regard.data.running_text import RunningText, Share, gather
 from regard.data.sources import locate, read
 from regard.errors import Problem
+from regard.eval import pretraining as pages
 from regard.eval.features import probe
 from regard.eval.words import Guesses, guesses
 from regard.measure.scores import Score
@@ -219,7 +221,12 @@ def learn(
     row = {"kind": "result", "step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
     journal.add(row | measure.more | {"ending": _ending(recipe)})
     (folder / "state.pt").unlink(missing_ok=True)
-    tell(f"the model is in {folder / 'model'}")
+    pages.write(
+        folder / "report.html", title=folder.name, found=measure.found, probes=measure.probes,
+        shown=pages.samples(system.model, system.tokenizer, measure.passages, unit=masking.unit),
+        history=journal.rows(), said=text.said, recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
+    )  # fmt: skip
+    tell(f"the model is in {folder / 'model'}, what it learnt in {folder / 'report.html'}")
     return Pretrained(folder, measure.found, measure.probes, progress.tokens, progress.seconds)
 
 

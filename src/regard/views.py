@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regard.batch import Encoding, Output
@@ -126,6 +127,14 @@ def fill(
     if not len(places):
         cut = f" in its first {max_length} tokens" if encoding.dropped else ""
         raise Problem(f"The text has no [MASK]{cut}. Write one for each hidden word, as in 'The [MASK] barked.'")
+    return likeliest(model, tokenizer, encoding, places, top=top)
+
+
+def likeliest(
+    model: Model, tokenizer: Tokenizer, encoding: Encoding, places: NDArray[np.int64], *, top: int
+) -> list[list[tuple[str, float]]]:
+    """The likeliest words at some places of a sequence as it stands, and their probabilities."""
+    assert model.words is not None
     with torch.no_grad():
         packed = pack([encoding]).to(_device(model))
         states = model.encoder(packed)[torch.from_numpy(places).to(packed.ids.device)]

@@ -35,7 +35,7 @@ def render(findings: Findings) -> str:
     """The whole page."""
     sections = {
         "headline": ("Scores", _scores(findings)),
-        "curves": ("Training", _training(findings.history)),
+        "curves": ("Training", training(findings.history)),
         **_predictions(findings),
         "attention": ("Attention", maps.attention(findings.attention)),
         "data": ("Data", _data(findings)),
@@ -93,7 +93,8 @@ def _score_group(score: Score, baselines: Mapping[str, list[Score]]) -> str:
     return f"<tbody>{rows}</tbody>\n"
 
 
-def _training(history: list[dict[str, Any]]) -> str:
+def training(history: list[dict[str, Any]]) -> str:
+    """The rows of a run's log as curves: loss, learning rate, and what was measured."""
     steps = [row for row in history if row.get("kind") == "step"]
     tests = [row for row in history if row.get("kind") == "evaluation"]
     parts, words = [], ""
