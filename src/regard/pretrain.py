@@ -17,6 +17,7 @@ import torch
 
 from regard import disk
 from regard import recipe as recipes
+from regard.card import Card, build
 from regard.data.examples import choose
 from regard.data.masking import Masking
 from regard.data.passages import of_tokens
@@ -32,7 +33,7 @@ from regard.model.config import EncoderConfig
 from regard.model.cost import peak, training_operations
 from regard.model.words import WordHead
 from regard.recipe import Pretraining
-from regard.system import Card, System, build, find_folder, open_folder
+from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.journal import Journal

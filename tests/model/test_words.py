@@ -169,12 +169,13 @@ def test_the_verb_shows_and_prints(checkpoint):
 def test_a_model_from_nothing_is_written_as_transformers_reads_it(tiny, tmp_path):
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+    from regard.card import Card
     from regard.data.packing import pack
     from regard.model import checkpoint as checkpoints
     from regard.model.encoder import bert
     from regard.model.heads import Model
     from regard.model.pooling import pooler
-    from regard.system import Card, System
+    from regard.system import System
 
     tokenizer = regard.load(tiny).tokenizer
     config = EncoderConfig(vocabulary=tokenizer.size, width=32, layers=2, heads=2, inner_width=64, positions=16)
