@@ -27,7 +27,7 @@ def draw_hidden(draw_encodings):
     def draw(places) -> Hidden:
         packed = pack([Encoding(e.ids % 30, e.segments) for e in draw_encodings([4, 9, 3, 7])])
         places = torch.tensor(places, dtype=torch.long)
-        return Hidden(packed, places, packed.ids[places], (places > 10).long())
+        return Hidden(packed, places, packed.ids[places], (places > 10).long(), torch.tensor([1, -1, 0, 0]))
 
     return draw
 
