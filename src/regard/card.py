@@ -50,7 +50,8 @@ def build(
     outputs = 1 if card.task == "regress" else len(card.labels)
     head = Head(config.width, outputs, config.dropout) if card.task else None
     words = WordHead(config, apart=origin.words_apart) if origin.has_words and not card.task else None
-    model = Model(bert(config, kernel=kernel), pooling, head, words)
+    pairs = Head(config.width, 2, 0.0) if origin.has_pairs and not card.task and card.pooling == "first" else None
+    model = Model(bert(config, kernel=kernel), pooling, head, words, pairs)
     fresh = origin.fill(model, without=() if old_head else ("head.",))
     if old_head and any(name.startswith("head.") for name in fresh):
         raise Problem(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +9,10 @@ from regard.batch import Encoding, Hidden
 from regard.data.packing import pack
 from regard.model.config import EncoderConfig
 from regard.model.encoder import bert
-from regard.model.heads import Model
+from regard.model.heads import Head, Model
 from regard.model.pooling import pooler
 from regard.model.words import WordHead
-from regard.train.objectives import masked_words
+from regard.train.objectives import masked_words, with_pairs
 
 
 @pytest.fixture
@@ -61,3 +63,42 @@ def test_where_nothing_is_hidden_there_is_nothing_to_learn(model, draw_hidden):
     loss.backward()
     assert loss.item() == 0 and log == {}
     assert all(part.grad is None or not part.grad.any() for part in model.parameters())
+
+
+@pytest.fixture
+def pair_model(model):
+    torch.manual_seed(2)
+    model.pooling, model.pairs = pooler("first", 16), Head(16, 2, 0.0)
+    for parameter in (*model.pooling.parameters(), *model.pairs.parameters()):
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+@pytest.mark.parametrize("places", [[], [1, 2, 4, 14, 15, 21]], ids=str)
+def test_with_pairs_adds_the_loss_of_first_tokens_in_the_same_pass(places, pair_model, draw_hidden):
+    batch = draw_hidden(places)
+    passes = []
+    pair_model.encoder.embeddings.register_forward_hook(lambda *_: passes.append(1))
+    loss, log = with_pairs(masked_words(["en", "zh"]))(pair_model, batch)
+    assert len(passes) == 1
+    words, words_log = masked_words(["en", "zh"])(pair_model, batch)
+    logits = pair_model.pairs(pair_model.pooling(pair_model.encoder(batch.packed), batch.packed))
+    asked = batch.pairs >= 0
+    law = words + F.cross_entropy(logits[asked], batch.pairs[asked])
+    parameters = list(pair_model.parameters())
+    found = [[total, *torch.autograd.grad(total, parameters)] for total in (loss, law)]
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    right = (logits.argmax(-1) == batch.pairs)[asked].float().mean().item()
+    assert log == words_log | {"accuracy_pairs": pytest.approx(right)}
+
+
+def test_texts_of_one_part_are_not_asked(pair_model, draw_hidden):
+    batch = replace(draw_hidden([3, 4]), pairs=torch.full((4,), -1))
+    loss, log = with_pairs(masked_words(["en"]))(pair_model, batch)
+    loss.backward()
+    assert_close(loss, masked_words(["en"])(pair_model, batch)[0])
+    assert "accuracy_pairs" not in log and not pair_model.pairs.linear.weight.grad.any()
+    pair_model.pairs = None
+    with pytest.raises(ValueError, match="head for pairs"):
+        with_pairs(masked_words(["en"]))(pair_model, batch)

@@ -34,6 +34,7 @@ _FIXED = {
     "words.norm.{p}": "cls.predictions.transform.LayerNorm.{p}",
     "words.bias": "cls.predictions.bias",
     "words.table": "cls.predictions.decoder.weight",
+    "pairs.linear.{p}": "cls.seq_relationship.{p}",
 }
 _LAYER = {
     "attention.part.joint.{p}": ["attention.self.query.{p}", "attention.self.key.{p}", "attention.self.value.{p}"],
@@ -97,6 +98,11 @@ class Checkpoint:
         """Whether that head compares with word vectors of its own; old files hold a copy of the encoder's."""
         own, shared = (self.tensors.get(name) for name in (_DECODER, "embeddings.word_embeddings.weight"))
         return own is not None and shared is not None and not torch.equal(own, shared)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there is a trained head, on the first token's pooler, that tells whether sentences are a pair."""
+        return self.has_pooler and "cls.seq_relationship.weight" in self.tensors
 
     @property
     def has_pooler(self) -> bool:

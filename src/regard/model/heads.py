@@ -18,7 +18,10 @@ from regard.model.words import WordHead
 
 
 class Head(nn.Module):
-    """Logits of a pooled vector, W dropout(x) + b: one for each class or label, or one number to regress."""
+    """Logits of a pooled vector, W dropout(x) + b: one for each class or label, or one number to regress.
+
+    Of a pair of sentences it is two, the second for a pair that is none (Devlin et al. 2019).
+    """
 
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -31,13 +34,22 @@ class Head(nn.Module):
 
 
 class Model(nn.Module):
-    """Packed ids in, hidden states, pooled vectors and, with a head, logits out; `words` guesses hidden words."""
+    """Packed ids in, hidden states, pooled vectors and, with a head, logits out.
+
+    What is learnt from running text has heads of its own: `words` guesses hidden words, `pairs` tells from the pooled
+    vector whether the second part follows the first.
+    """
 
     def __init__(
-        self, encoder: Encoder, pooling: nn.Module, head: Head | None = None, words: WordHead | None = None
+        self,
+        encoder: Encoder,
+        pooling: nn.Module,
+        head: Head | None = None,
+        words: WordHead | None = None,
+        pairs: Head | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.pooling, self.head, self.words = encoder, pooling, head, words
+        self.encoder, self.pooling, self.head, self.words, self.pairs = encoder, pooling, head, words, pairs
 
     def forward(self, packed: Packed, *, tap: Tap | None = None, hidden: bool = True) -> Output:
         """Runs all parts; `tap` watches or edits any interior value.
