@@ -6,13 +6,12 @@ own. `state.pt` is what a killed run goes on from, to the same bits; `trunk.pt` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from regard import disk
@@ -20,13 +19,12 @@ from regard import recipe as recipes
 from regard.card import Card, build
 from regard.data.examples import choose
 from regard.data.masking import Masking
-from regard.data.passages import of_tokens
 from regard.data.pretraining import HiddenWords
 from regard.data.running_text import RunningText, Share, gather
 from regard.data.sources import locate, read
 from regard.errors import Problem
-from regard.eval.features import probe
-from regard.eval.words import Guesses, guesses
+from regard.eval.held_out import HeldOut, Rows
+from regard.eval.words import Guesses
 from regard.measure.scores import Score
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
@@ -44,7 +42,6 @@ from regard.train.plans import Budget, Progress
 
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
-Rows = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +173,7 @@ def learn(
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
-    measure = _Measure(system, recipe, text, held, probes)
+    measure = HeldOut(system, recipe, text, held, probes)
     precision = torch.bfloat16 if plan.bfloat16 else torch.float32
     most = peak(system.device, precision)
     config = system.model.encoder.config
@@ -198,7 +195,7 @@ def learn(
         return lambda state: states.write_whole(folder / name, state | {"text": text.origin, "ending": _ending(recipe)})
 
     def evaluate() -> Evaluation:
-        found = measure(plan.bfloat16)
+        found = measure(system.model, dict, bfloat16=plan.bfloat16)
         system.save(folder / "model")
         return found
 
@@ -219,48 +216,7 @@ def learn(
     journal.add(row | measure.more | {"ending": _ending(recipe)})
     (folder / "state.pt").unlink(missing_ok=True)
     tell(f"the model is in {folder / 'model'}")
-    return Pretrained(folder, measure.found, measure.probes, progress.tokens, progress.seconds)
-
-
-class _Measure:
-    """What the model knows of text that was held out, and what its vectors are worth to the probes."""
-
-    def __init__(
-        self, system: System, recipe: Pretraining, text: RunningText, held: Any, probes: dict[str, tuple[Rows, Rows]]
-    ) -> None:
-        self.system, self.recipe, self.tasks = system, recipe, probes
-        self.passages = of_tokens(
-            text.tokens, text.tokenizer, length=recipe.text.length, documents=held, most=recipe.evaluation.tokens
-        ) if held.any() else []  # fmt: skip
-        self.found: list[Guesses] = []
-        self.probes: dict[str, Score] = {}
-
-    def __call__(self, bfloat16: bool) -> Evaluation:
-        model, tokenizer, settings = self.system.model, self.system.tokenizer, self.recipe.evaluation
-        with torch.autocast(self.system.device.type, torch.bfloat16, enabled=bfloat16):
-            self.found = guesses(
-                model, tokenizer, self.passages, unit=self.recipe.masking.unit, pseudo=settings.pseudo
-            )  # fmt: skip
-            self.probes = {
-                name: probe(model, tokenizer, train=train, test=test, length=self.recipe.text.length)
-                for name, (train, test) in self.tasks.items()
-            }
-        tops = [found.top1 for found in self.found]
-        mean = float(np.mean([top.value for top in tops])) if tops else float("nan")
-        # The languages are drawn apart: the squares of their half-widths add up.
-        low, high = (
-            mean + sign * sum((getattr(top, end) - top.value) ** 2 for top in tops) ** 0.5 / max(1, len(tops))
-            for sign, end in ((-1, "low"), (1, "high"))
-        )
-        return Evaluation("top-1 accuracy", mean, low, high, mean, np.zeros(1), self.more)
-
-    @property
-    def more(self) -> dict[str, Any]:
-        """Each language's guesses, and the probes, in plain data."""
-        return {
-            "languages": [found.table() for found in self.found],
-            "probes": {name: [s.value, s.low, s.high] for name, s in self.probes.items()},
-        }
+    return Pretrained(folder, measure.guesses, measure.probes, progress.tokens, progress.seconds)
 
 
 def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:
