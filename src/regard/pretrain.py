@@ -12,31 +12,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from regard import disk
 from regard import recipe as recipes
 from regard.card import Card, build
 from regard.data.examples import choose
 from regard.data.masking import Masking
-from regard.data.pretraining import HiddenWords
 from regard.data.running_text import RunningText, Share, gather
 from regard.data.sources import locate, read
 from regard.errors import Problem
 from regard.eval.held_out import HeldOut, Rows
 from regard.eval.words import Guesses
+from regard.lessons import Words, lesson_of
 from regard.measure.scores import Score
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
-from regard.model.cost import peak, training_operations
-from regard.model.words import WordHead
+from regard.model.cost import peak
 from regard.recipe import Pretraining
 from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
-from regard.train.objectives import masked_words
 from regard.train.optim import Optimizer
 from regard.train.plans import Budget, Progress
 
@@ -51,6 +51,7 @@ class Pretrained:
     folder: Path
     guesses: list[Guesses]
     probes: dict[str, Score]
+    scores: dict[str, Score]  # of what else was learnt
     tokens: int
     seconds: float
 
@@ -60,6 +61,7 @@ class Pretrained:
             "folder": str(self.folder), "tokens": self.tokens, "seconds": self.seconds,
             "languages": [found.table() for found in self.guesses],
             "probes": {name: score.value for name, score in self.probes.items()},
+            "scores": {name: score.value for name, score in self.scores.items()},
         }  # fmt: skip
 
 
@@ -89,14 +91,15 @@ def pretrain(
         text = gather(recipe.text, tokenizer, folder, share)
         for line in text.said:
             tell(line)
-        system = prepare(recipe, text, tell)
+        held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
+        lesson = prepare(recipe, text, held, tell)
         recipes.write(recipe, folder / "recipe.toml")
-        return learn(system, recipe, text, probes, folder=folder, resume=resume, tell=tell, watch=watch)
+        return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch)
 
 
-def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
-    """The encoder to go on with, or a fresh one, with a head that guesses words."""
-    shape, length = recipe.model, recipe.text.length
+def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tell: Tell) -> Words:
+    """The encoder to go on with, or a fresh one, with all that the recipe's lesson adds to it."""
+    shape, length, kind = recipe.model, recipe.text.length, lesson_of(recipe)
     parent = None
     if shape.name:
         source, origin, _ = open_folder(shape.name, revision=shape.revision)
@@ -120,7 +123,7 @@ def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
             f"text.length is {length}, and the model has positions for {origin.config.positions} tokens. Lower it."
         )
     card = Card(
-        pooling="mean",
+        pooling=kind.pooling,
         max_length=origin.config.positions,
         lineage={
             "regard": version("regard"), "torch": torch.__version__, "recipe": recipes.digest(recipe),
@@ -128,22 +131,20 @@ def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
         },
     )  # fmt: skip
     model = build(origin, card, dropout=(shape.dropout, shape.attention_dropout))
-    if model.words is None:
-        model.words = WordHead(origin.config)
     place = "cuda" if torch.cuda.is_available() else "cpu"
     config = origin.config
+    origin = replace(checkpoints.blank(config), settings=origin.settings | {"architectures": [kind.architecture]})
+    lesson = kind(System(text.tokenizer, model.to(place), origin, card), recipe, text, held)
     tell(
         f"model: {shape.name or 'fresh weights'}, {config.layers} layers of {config.heads} heads, width "
-        f"{config.width}, {sum(p.numel() for p in model.parameters()):,} weights, on {place}"
+        f"{config.width}, {sum(p.numel() for p in lesson.trained.parameters()):,} weights, on {place}"
     )
-    origin = replace(checkpoints.blank(config), settings=origin.settings | {"architectures": ["BertForMaskedLM"]})
-    return System(text.tokenizer, model.to(place), origin, card)
+    return lesson
 
 
 def learn(
-    system: System,
-    recipe: Pretraining,
-    text: RunningText,
+    lesson: Words,
+    held: NDArray[np.bool_],
     probes: dict[str, tuple[Rows, Rows]],
     *,
     folder: Path,
@@ -151,16 +152,13 @@ def learn(
     tell: Tell,
     watch: Watch,
 ) -> Pretrained:
-    """Trains the system in place until the budget is spent, and measures it on what was held out."""
+    """Trains until the budget is spent, and measures on what was held out."""
+    system, recipe, text = lesson.system, lesson.recipe, lesson.text
     settings, masking = recipe.train, recipe.masking
     amount, unit = recipes.budget(recipe.budget)
     last = masking.rate if masking.last_rate < 0 else masking.last_rate
     rule = Masking((masking.rate, last), masking.unit, masking.mask, masking.random, masking.keep)
-    held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
-    loader = HiddenWords(
-        text.tokens, text.tokenizer, rule, length=recipe.text.length, batch_tokens=settings.batch_tokens,
-        seed=recipe.seed, documents=~held, times=text.times,
-    )  # fmt: skip
+    loader = lesson.batches(rule, ~held)
     plan = Budget(
         amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
         batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
@@ -168,7 +166,7 @@ def learn(
         save_seconds=settings.save_minutes * 60,
     )  # fmt: skip
     optimizer = Optimizer(
-        system.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
+        lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
         clip=settings.clip,
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
@@ -176,8 +174,7 @@ def learn(
     measure = HeldOut(system, recipe, text, held, probes)
     precision = torch.bfloat16 if plan.bfloat16 else torch.float32
     most = peak(system.device, precision)
-    config = system.model.encoder.config
-    each = training_operations(config, loader.lengths, masking.rate) / loader.lengths.sum()
+    each = lesson.operations(loader.lengths, masking.rate) / loader.lengths.sum()
     tell(
         f"budget: {recipe.budget}; {each / 1e6:,.1f} million operations a token; this machine does "
         f"{most / 1e9:,.0f} billion a second in {str(precision).removeprefix('torch.')}"
@@ -195,13 +192,13 @@ def learn(
         return lambda state: states.write_whole(folder / name, state | {"text": text.origin, "ending": _ending(recipe)})
 
     def evaluate() -> Evaluation:
-        found = measure(system.model, dict, bfloat16=plan.bfloat16)
-        system.save(folder / "model")
+        found = measure(lesson.guesser, lesson.scores, bfloat16=plan.bfloat16)
+        lesson.save(folder)
         return found
 
     progress = fit(
-        system.model,
-        masked_words(text.tokens.languages),
+        lesson.trained,
+        lesson.objective(),
         loader,
         optimizer=optimizer,
         plan=plan,
@@ -216,7 +213,7 @@ def learn(
     journal.add(row | measure.more | {"ending": _ending(recipe)})
     (folder / "state.pt").unlink(missing_ok=True)
     tell(f"the model is in {folder / 'model'}")
-    return Pretrained(folder, measure.guesses, measure.probes, progress.tokens, progress.seconds)
+    return Pretrained(folder, measure.guesses, measure.probes, measure.scores, progress.tokens, progress.seconds)
 
 
 def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:

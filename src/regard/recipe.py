@@ -93,6 +93,7 @@ class TextRecipe:
     size: int = 24_000  # ids of a vocabulary that is learnt here
     words: Literal["auto", "space", "zh"] = "auto"  # what finds words: by the script, spaces, jieba
     length: int = 128  # tokens of a sequence, special ones included
+    pairs: Literal["none", "next", "order"] = "none"  # parted in two; half have a part of another text, or are swapped
     held_out: float = 0.01  # share of each language's tokens that is measured on, never learnt from
     held_out_tokens: int = 100_000  # but so many of a language at most
 

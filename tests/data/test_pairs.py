@@ -10,6 +10,7 @@ from regard.data.masking import Masking
 from regard.data.pairs import NextSentence, SentenceOrder
 from regard.data.pretraining import HiddenWords
 from regard.data.tokens import SENTENCE, Document, write
+from regard.errors import Problem
 from regard.text.tokenizer import Tokenizer
 
 BOTH = [NextSentence, SentenceOrder]
@@ -160,14 +161,19 @@ def test_the_asked_share_is_hidden_in_whole_words_of_both_parts(kind, store, tok
 def test_texts_of_one_sentence_are_those_of_hidden_words_alone(store, tokenizer):
     sentences = np.add.reduceat(store.marks & SENTENCE > 0, store.documents[:, 0], dtype=int)
     sizes = np.diff(store.documents[:, 0], append=len(store.ids))
+    documents = (sentences == 1) & (sizes < 60)
+    alone = documents.sum()
+    documents[-1] = True  # has more of them, without which there would be no pairs
     loaders = [
-        kind(store, tokenizer, Masking(), length=64, batch_tokens=512, documents=(sentences == 1) & (sizes < 60))
+        kind(store, tokenizer, Masking(), length=64, batch_tokens=512, documents=documents)
         for kind in (HiddenWords, *BOTH)
     ]
-    batches = [loader.batch(0, loader.plan(0)[0]) for loader in loaders]
-    for other in batches[1:]:
+    batches = [loader.batch(0, np.arange(alone)) for loader in loaders]
+    for other in batches:
         assert torch.equal(batches[0].packed.ids, other.packed.ids) and torch.equal(batches[0].places, other.places)
-    assert all((batch.pairs == -1).all() for batch in batches)
+        assert (other.pairs == -1).all() and len(other.pairs) > 10 and sentences[-1] > 1
+    with pytest.raises(Problem, match="no pairs to learn from"):
+        NextSentence(store, tokenizer, PLAIN, length=64, batch_tokens=512, documents=documents & (sentences == 1))
 
 
 def test_alone_in_its_language_a_document_has_true_pairs_only(tokenizer, tmp_path):

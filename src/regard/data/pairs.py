@@ -9,6 +9,7 @@ import numpy as np
 
 from regard.data.pretraining import HiddenWords, Text
 from regard.data.tokens import SENTENCE
+from regard.errors import Problem
 
 Span = tuple[int, int]  # where a part begins and ends in the corpus
 
@@ -18,7 +19,7 @@ class Pairs(HiddenWords):
 
     A sequence is parted where one of its sentences begins, which one by lot, and by another lot half of the pairs are
     made false ones, with label 1. Both lots are the sequence's own, as that of hidden words. A sequence of one sentence
-    is read as one text, without a label.
+    is read as one text, without a label. Raises `Problem` where that is all there are.
     """
 
     specials = 3
@@ -33,6 +34,11 @@ class Pairs(HiddenWords):
         self.cuts, self.owners = sentences[inside], owners[inside]
         self.offsets = np.searchsorted(self.owners, np.arange(len(starts) + 1))
         self.lengths += np.diff(self.offsets) > 0
+        if not len(self.cuts):
+            raise Problem(
+                "No sequence holds two sentences, so there are no pairs to learn from. Give longer documents, raise "
+                "text.length, or set text.pairs=none."
+            )
 
     def read(self, row: int, chance: np.random.Generator) -> Text:
         """A sequence in two parts, where it has two sentences."""

@@ -16,7 +16,7 @@ from regard.batch import Batch, Hidden
 from regard.model.heads import Model
 from regard.model.pooling import First
 
-Objective = Callable[[Model, Any], tuple[Tensor, dict[str, float]]]  # of the batches that it is made for
+Objective = Callable[[Any, Any], tuple[Tensor, dict[str, float]]]  # of the models and batches that it is made for
 
 
 class OfPlaces(Protocol):
