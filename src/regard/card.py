@@ -10,7 +10,7 @@ from typing import Any
 from regard.errors import Problem
 from regard.model.checkpoint import Checkpoint
 from regard.model.encoder import bert
-from regard.model.heads import Head, Model
+from regard.model.heads import Detector, Head, Model
 from regard.model.pooling import pooler
 from regard.model.words import WordHead
 
@@ -51,7 +51,8 @@ def build(
     head = Head(config.width, outputs, config.dropout) if card.task else None
     words = WordHead(config, apart=origin.words_apart) if origin.has_words and not card.task else None
     pairs = Head(config.width, 2, 0.0) if origin.has_pairs and not card.task and card.pooling == "first" else None
-    model = Model(bert(config, kernel=kernel), pooling, head, words, pairs)
+    detector = Detector(config) if origin.has_detector and not card.task else None
+    model = Model(bert(config, kernel=kernel), pooling, head, words, pairs, detector)
     fresh = origin.fill(model, without=() if old_head else ("head.",))
     if old_head and any(name.startswith("head.") for name in fresh):
         raise Problem(

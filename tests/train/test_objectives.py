@@ -8,11 +8,12 @@ from torch.testing import assert_close
 from regard.batch import Encoding, Hidden
 from regard.data.packing import pack
 from regard.model.config import EncoderConfig
+from regard.model.electra import Electra, generator_for, smaller
 from regard.model.encoder import bert
-from regard.model.heads import Head, Model
+from regard.model.heads import Detector, Head, Model
 from regard.model.pooling import pooler
 from regard.model.words import WordHead
-from regard.train.objectives import masked_words, with_pairs
+from regard.train.objectives import deceived, masked_words, with_detection, with_pairs
 
 
 @pytest.fixture
@@ -102,3 +103,80 @@ def test_texts_of_one_part_are_not_asked(pair_model, draw_hidden):
     pair_model.pairs = None
     with pytest.raises(ValueError, match="head for pairs"):
         with_pairs(masked_words(["en"]))(pair_model, batch)
+
+
+@pytest.fixture
+def electra():
+    torch.manual_seed(3)
+    config = EncoderConfig(vocabulary=30, width=16, layers=2, heads=2, inner_width=24, positions=64)
+    discriminator = Model(bert(config), pooler("mean", 16), detector=Detector(config))
+    model = Electra(discriminator, generator_for(discriminator, smaller(config, width=0.5, layers=0.5)))
+    for name, parameter in model.named_parameters():
+        if "norm" not in name:
+            torch.nn.init.normal_(parameter, std=0.4)
+    return model.eval()
+
+
+SPECIAL = (2, 3)
+
+
+def test_a_token_is_replaced_where_it_is_not_the_true_one(draw_hidden):
+    batch = draw_hidden([1, 2, 4, 14, 15, 21])
+    true = batch.packed.ids.clone()
+    batch.packed.ids[batch.places] = 4
+    drawn = batch.truth.clone()
+    drawn[[0, 3]] = (drawn[[0, 3]] + 1) % 30
+    shown, replaced, plain = deceived(batch, drawn, SPECIAL)
+    assert replaced.nonzero().squeeze(1).tolist() == [1, 14]
+    assert torch.equal(replaced, shown.ids != true) and torch.equal(shown.ids[batch.places], drawn)
+    assert torch.equal(shown.bounds, batch.packed.bounds) and (batch.packed.ids[batch.places] == 4).all()
+    assert plain.tolist() == [place for place, number in enumerate(true.tolist()) if number not in SPECIAL]
+
+
+@pytest.mark.parametrize("places", [[], [1, 2, 4, 14, 15, 21], list(range(23))], ids=str)
+def test_detection_is_the_binary_loss_of_all_tokens_that_are_not_special(places, electra, draw_hidden):
+    batch = draw_hidden(places)
+    torch.manual_seed(5)
+    loss, log = with_detection(masked_words(["en", "zh"]), special=SPECIAL, weight=7.0)(electra, batch)
+    torch.manual_seed(5)
+    generator, discriminator = electra.generator, electra.discriminator
+    words, words_log = masked_words(["en", "zh"])(generator, batch)
+    states = generator.encoder(batch.packed)[batch.places]
+    drawn = generator.words.sample(states, generator.encoder.embeddings.word)
+    shown, replaced, _ = deceived(batch, drawn, SPECIAL)
+    logits = discriminator.detector(discriminator.encoder(shown))
+    plain = ~torch.isin(batch.packed.ids, torch.tensor(SPECIAL))
+    law = words + 7 * F.binary_cross_entropy_with_logits(logits[plain], replaced[plain].float())
+    parameters = [part for _, part in electra.named_parameters()]
+    found = [[total, *torch.autograd.grad(total, parameters, allow_unused=True)] for total in (loss, law)]
+    for ours, expected in zip(*found, strict=True):
+        assert_close(ours if ours is not None else 0 * loss, expected if expected is not None else 0 * loss, **NEAR)
+    right = (logits > 0) == replaced
+    expected = {
+        f"accuracy_{name}": pytest.approx(right[own & plain].float().mean().item())
+        for name, own in (("replaced", replaced), ("original", ~replaced)) if (own & plain).any()
+    }  # fmt: skip
+    assert log == words_log | expected
+
+
+NEAR = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def test_a_generator_learns_from_its_own_loss_alone_and_shared_tables_from_both(electra, draw_hidden):
+    batch = draw_hidden([1, 2, 4, 14, 15, 21])
+    grown = []
+    for weight in (0.0, 50.0):
+        torch.manual_seed(1)
+        with_detection(masked_words([]), special=SPECIAL, weight=weight)(electra, batch)[0].backward()
+        grown.append({name: part.grad.clone() for name, part in electra.named_parameters()})
+        electra.zero_grad()
+    masked_words([])(electra.generator, batch)[0].backward()
+    for name, part in electra.named_parameters():
+        if name.startswith("generator"):
+            assert_close(grown[0][name], part.grad, **NEAR)
+            assert torch.equal(grown[0][name], grown[1][name]) and part.grad.any()
+        elif "embeddings." not in name or ".norm." in name:
+            assert not grown[0][name].any() and grown[1][name].any()
+    for table in ("word", "position"):
+        name = f"discriminator.encoder.embeddings.{table}"
+        assert grown[0][name].any() and not torch.equal(grown[0][name], grown[1][name])

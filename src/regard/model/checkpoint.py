@@ -35,6 +35,8 @@ _FIXED = {
     "words.bias": "cls.predictions.bias",
     "words.table": "cls.predictions.decoder.weight",
     "pairs.linear.{p}": "cls.seq_relationship.{p}",
+    "detector.dense.{p}": "discriminator_predictions.dense.{p}",  # as ELECTRA's files have it
+    "detector.output.{p}": "discriminator_predictions.dense_prediction.{p}",
 }
 _LAYER = {
     "attention.part.joint.{p}": ["attention.self.query.{p}", "attention.self.key.{p}", "attention.self.value.{p}"],
@@ -44,7 +46,7 @@ _LAYER = {
     "feedforward.part.output.{p}": ["output.dense.{p}"],
     "feedforward.norm.{p}": ["output.LayerNorm.{p}"],
 }
-_HEADS = ("classifier.", "cls.")  # what stands on the encoder, and has no prefix
+_HEADS = ("classifier.", "cls.", "discriminator_predictions.")  # what stands on the encoder, and has no prefix
 _DECODER = "cls.predictions.decoder.weight"
 _COPIES = {  # of one tensor under two names, which files may hold
     _DECODER: "embeddings.word_embeddings.weight",
@@ -103,6 +105,11 @@ class Checkpoint:
     def has_pairs(self) -> bool:
         """Whether there is a trained head, on the first token's pooler, that tells whether sentences are a pair."""
         return self.has_pooler and "cls.seq_relationship.weight" in self.tensors
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether there is a trained head that detects replaced tokens."""
+        return "discriminator_predictions.dense.weight" in self.tensors
 
     @property
     def has_pooler(self) -> bool:

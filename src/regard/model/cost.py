@@ -36,6 +36,25 @@ def pair_operations(config: EncoderConfig, pairs: float) -> float:
     return 6 * pairs * (config.width**2 + 2 * config.width)
 
 
+def sample_operations(config: EncoderConfig, places: float) -> float:
+    """The same of drawing words at some places, which has no backward pass: a third of guessing them."""
+    return word_operations(config, places) / 3
+
+
+def borrow_operations(config: EncoderConfig, wide: int, tokens: float, batches: float) -> float:
+    """The same of a generator's vectors, brought from a width of `wide` to its own.
+
+    6 width wide for each token, and in each batch 8 width wide for each word of the vocabulary: the head's table is
+    made twice, once to draw by, without a gradient.
+    """
+    return config.width * wide * (6 * tokens + 8 * batches * config.vocabulary)
+
+
+def detector_operations(config: EncoderConfig, tokens: float) -> float:
+    """The same of telling which tokens were replaced: 6 (width^2 + width) for each."""
+    return 6 * tokens * (config.width**2 + config.width)
+
+
 def peak(device: torch.device, precision: torch.dtype, *, rounds: int = 5) -> float:
     """Operations a second that this machine reaches in products of large square matrices, best of some rounds."""
     size = SIZES.get(device.type, 2048)

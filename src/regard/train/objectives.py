@@ -6,13 +6,15 @@ A training method is a function from objective to objective.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regard.batch import Batch, Hidden
+from regard.batch import Batch, Hidden, Packed
+from regard.model.electra import Electra
 from regard.model.heads import Model
 from regard.model.pooling import First
 
@@ -92,6 +94,45 @@ def with_pairs(objective: OfPlaces) -> Objective:
         return loss + F.cross_entropy(logits, truth, reduction="sum") / max(1, len(truth)), log
 
     return both
+
+
+def with_detection(objective: OfPlaces, *, special: Sequence[int], weight: float = 50.0) -> Objective:
+    """From the objective of a generator to that of a generator and a discriminator: L_G + weight L_D, in nats.
+
+    L_D is the mean over tokens of -log sigmoid(z_t) where the generator's word is wrong, and of -log(1 - sigmoid(z_t))
+    elsewhere, `special` ids aside (Clark et al. 2020, who count these too). No gradient goes through the words that are
+    drawn. Logs the share of tokens taken for what they are, of replaced and of original ones.
+    """
+
+    def both(model: Electra, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+        generator, discriminator = model.generator, model.discriminator
+        if generator.words is None or discriminator.detector is None:
+            raise ValueError("this objective needs a generator of words and a discriminator with a detector")
+        states = generator.encoder.at(batch.packed, batch.places)
+        loss, log = objective(generator, batch, states)
+        drawn = generator.words.sample(states, generator.encoder.embeddings.word)
+        shown, replaced, plain = deceived(batch, drawn, special)
+        logits, truth = discriminator.detector(discriminator.encoder.at(shown, plain)), replaced[plain]
+        right = (logits > 0) == truth
+        for name, own in (("replaced", right[truth]), ("original", right[~truth])):
+            if len(own):
+                log = log | {f"accuracy_{name}": own.float().mean().item()}
+        detection = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / max(1, len(plain))
+        return loss + weight * detection, log
+
+    return both
+
+
+def deceived(batch: Hidden, drawn: Tensor, special: Sequence[int]) -> tuple[Packed, Tensor, Tensor]:
+    """A batch with other words, (hidden,), at its hidden places; which tokens are wrong now; and which are not special.
+
+    (tokens,) bool and (plain tokens,) int64.
+    """
+    ids = batch.packed.ids.clone()
+    ids[batch.places] = batch.truth
+    plain = torch.stack([ids != number for number in special]).all(0).nonzero().squeeze(1)
+    shown = ids.index_copy(0, batch.places, drawn)
+    return replace(batch.packed, ids=shown), shown != ids, plain
 
 
 OBJECTIVES: dict[str, Objective] = {"classify": classify, "multilabel": multilabel, "regress": regress}
