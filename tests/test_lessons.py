@@ -1,7 +1,9 @@
-"""What a pre-training run can teach beside hidden words: pairs of sentences."""
+"""What a pre-training run can teach beside hidden words: pairs of sentences, and replaced tokens."""
 
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
@@ -9,6 +11,7 @@ import torch
 
 import regard
 from regard import recipe as recipes
+from regard.errors import Problem
 from regard.pretrain import pretrain
 
 for library in ("ftfy", "mwparserfromhell", "opencc", "py3langid"):
@@ -49,8 +52,8 @@ def recipe(out, days, *changes):
     return recipes.override(recipes.Pretraining(), [f"text.corpus={days}", f"out={out}", *SHAPE, *changes])
 
 
-def weights(folder):
-    return (folder / "model" / "model.safetensors").read_bytes()
+def weights(folder, part="model"):
+    return (folder / part / "model.safetensors").read_bytes()
 
 
 class KilledError(Exception):
@@ -129,7 +132,70 @@ def test_a_pooler_that_a_checkpoint_has_is_kept(tiny, days, tmp_path):
     torch.testing.assert_close(before["pooler.dense.weight"], after["bert.pooler.dense.weight"], atol=1e-4, rtol=0)
 
 
-LESSONS = {"next": ["text.pairs=next"], "order": ["text.pairs=order"]}
+@pytest.fixture(scope="module")
+def replaced(days, tmp_path_factory):
+    """A run that has learnt to detect replaced tokens: where it is, what it came to, and what it logged."""
+    out, rows = tmp_path_factory.mktemp("runs") / "replaced", []
+    changes = ["train.objective=replaced", "budget=150steps", "masking.unit=token"]
+    return out, pretrain(recipe(out, days, *changes), watch=rows.append), rows
+
+
+def test_replaced_tokens_are_detected_and_words_guessed(replaced):
+    out, result, rows = replaced
+    assert result.guesses[0].top1.value > 0.4
+    found, kept = (result.scores[f"{name} tokens in en"] for name in ("replaced", "original"))
+    assert found.low + kept.low > 1.1 and kept.low > 0.9  # by chance the two would add up to 1
+    steps = [row for row in rows if row["kind"] == "step"]
+    assert {"accuracy_en", "accuracy_replaced", "accuracy_original"} <= steps[-1].keys()
+    assert steps[-1]["loss"] < 0.5 * steps[0]["loss"] and steps[-1]["accuracy_replaced"] > 0.3
+    assert '"replaced tokens in en"' in (out / "metrics.jsonl").read_text()
+
+
+def test_the_generator_fills_and_is_measured_and_the_discriminator_is_a_bert(replaced):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, BertModel
+
+    out, *_ = replaced
+    place, text = out / "generator", "At dawn the king saw crown [MASK] castle."
+    assert regard.load(place, precision="float32").fill(text)[0][0][0] == "and"
+    model, report = AutoModelForMaskedLM.from_pretrained(place, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    found = tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        logits = model.eval()(**found).logits[found["input_ids"] == tokenizer.mask_token_id]
+    assert tokenizer.convert_ids_to_tokens(logits.argmax(-1).tolist()) == ["and"]
+    assert (model.config.hidden_size, model.config.num_attention_heads) == (16, 1)  # of two heads as wide
+    corpus = recipes.read(out / "recipe.toml", recipes.Pretraining()).text.corpus
+    command = [sys.executable, "-m", "regard", "perplexity", place, corpus, "--length", "64", "--pseudo", "0", "--json"]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert said["languages"][0]["top1"]["value"] > 0.4
+
+    system = regard.load(out)
+    assert system.model.detector is not None and system.model.words is None
+    _, report = BertModel.from_pretrained(out / "model", output_loading_info=True, add_pooling_layer=False)
+    strangers = [name for name in report["unexpected_keys"] if not name.startswith("discriminator_predictions.")]
+    assert not report["missing_keys"] and not strangers
+
+
+def test_what_detects_is_gone_on_with(replaced, days, tmp_path):
+    out, *_ = replaced
+    rows = []
+    changes = ["train.objective=replaced", f"model.name={out}", "budget=1steps", "train.learning_rate=1e-7"]
+    pretrain(recipe(tmp_path / "on", days, *changes), watch=rows.append)
+    before, after = (safetensors.torch.load(weights(folder)) for folder in (out, tmp_path / "on"))
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], atol=1e-4, rtol=0)
+
+
+def test_replaced_tokens_and_pairs_are_not_learnt_together(days, tmp_path):
+    with pytest.raises(Problem, match="texts of one part"):
+        pretrain(recipe(tmp_path / "run", days, "train.objective=replaced", "text.pairs=next", "budget=1steps"))
+    with pytest.raises(Problem, match=r"replaced\.width must be above 0"):
+        pretrain(recipe(tmp_path / "run", days, "train.objective=replaced", "replaced.width=0", "budget=1steps"))
+
+
+LESSONS = {"next": ["text.pairs=next"], "order": ["text.pairs=order"], "replaced": ["train.objective=replaced"]}
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
@@ -144,3 +210,5 @@ def test_a_broken_run_and_a_larger_budget_end_in_the_bits_of_a_whole_run(lesson,
     small = weights(larger)
     pretrain(recipe(larger, days, *changes, "budget=40steps"), resume=True)
     assert weights(whole) == weights(broken) == weights(larger) != small
+    if lesson == "replaced":
+        assert weights(whole, "generator") == weights(broken, "generator") == weights(larger, "generator")

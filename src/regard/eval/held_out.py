@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard.data.passages import of_tokens
+from regard.data.passages import Passage, of_tokens
 from regard.data.running_text import RunningText
 from regard.eval.features import probe
 from regard.eval.words import Guesses, guesses
@@ -20,6 +20,7 @@ from regard.system import System
 from regard.train.loop import Evaluation
 
 Rows = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
+Others = Callable[[Sequence[Passage]], dict[str, Score]]
 
 
 class HeldOut:
@@ -44,8 +45,8 @@ class HeldOut:
         self.probes: dict[str, Score] = {}
         self.scores: dict[str, Score] = {}
 
-    def __call__(self, guesser: Model, others: Callable[[], dict[str, Score]], *, bfloat16: bool) -> Evaluation:
-        """What `guesser` makes of hidden words, the probes of the system's encoder, and whatever else is measured."""
+    def __call__(self, guesser: Model, others: Others, *, bfloat16: bool) -> Evaluation:
+        """What `guesser` makes of hidden words, the probes of the system's encoder, and what `others` measure."""
         tokenizer, length = self.system.tokenizer, self.recipe.text.length
         with torch.autocast(self.system.device.type, torch.bfloat16, enabled=bfloat16):
             self.guesses = guesses(
@@ -56,7 +57,7 @@ class HeldOut:
                 name: probe(self.system.model, tokenizer, train=train, test=test, length=length)
                 for name, (train, test) in self.tasks.items()
             }
-            self.scores = others()
+            self.scores = others(self.passages)
         tops = [found.top1 for found in self.guesses]
         mean = float(np.mean([top.value for top in tops])) if tops else float("nan")
         # The languages are drawn apart: the squares of their half-widths add up.
