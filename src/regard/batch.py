@@ -70,10 +70,11 @@ class Hidden:
     places: torch.Tensor  # (hidden,) int64: which tokens of the batch, ascending
     truth: torch.Tensor  # (hidden,) int64: their ids
     languages: torch.Tensor  # (hidden,) int64: the number of each one's language
+    pairs: torch.Tensor  # (sequences,) int64: 0 where the second part follows the first, 1 where not, -1 without one
 
     def to(self, device: torch.device | str) -> Hidden:
         """The same batch on another device."""
-        parts = (t.to(device, non_blocking=True) for t in (self.places, self.truth, self.languages))
+        parts = (t.to(device, non_blocking=True) for t in (self.places, self.truth, self.languages, self.pairs))
         return Hidden(self.packed.to(device), *parts)
 
 

@@ -7,7 +7,7 @@ goes on from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,37 +15,35 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from regard import disk
 from regard import recipe as recipes
+from regard.card import Card, build
 from regard.data.examples import choose
 from regard.data.masking import Masking
-from regard.data.passages import of_tokens
-from regard.data.pretraining import HiddenWords
 from regard.data.running_text import RunningText, Share, gather
 from regard.data.sources import locate, read
 from regard.errors import Problem
 from regard.eval import pretraining as pages
-from regard.eval.features import probe
-from regard.eval.words import Guesses, guesses
+from regard.eval.held_out import HeldOut, Rows
+from regard.eval.words import Guesses
+from regard.lessons import Words, lesson_of
 from regard.measure.scores import Score
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
-from regard.model.cost import peak, training_operations
-from regard.model.words import WordHead
+from regard.model.cost import peak
 from regard.recipe import Pretraining
-from regard.system import Card, System, build, find_folder, open_folder
+from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
-from regard.train.objectives import masked_words
 from regard.train.optim import Optimizer
 from regard.train.plans import Budget, Progress
 
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
-Rows = tuple[Sequence[str], Sequence[Any]]  # texts and their labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class Pretrained:
     folder: Path
     guesses: list[Guesses]
     probes: dict[str, Score]
+    scores: dict[str, Score]  # of what else was learnt
     tokens: int
     seconds: float
 
@@ -64,6 +63,7 @@ class Pretrained:
             "folder": str(self.folder), "tokens": self.tokens, "seconds": self.seconds,
             "languages": [found.table() for found in self.guesses],
             "probes": {name: score.value for name, score in self.probes.items()},
+            "scores": {name: score.value for name, score in self.scores.items()},
         }  # fmt: skip
 
 
@@ -93,14 +93,15 @@ def pretrain(
         text = gather(recipe.text, tokenizer, folder, share)
         for line in text.said:
             tell(line)
-        system = prepare(recipe, text, tell)
+        held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
+        lesson = prepare(recipe, text, held, tell)
         recipes.write(recipe, folder / "recipe.toml")
-        return learn(system, recipe, text, probes, folder=folder, resume=resume, tell=tell, watch=watch)
+        return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch)
 
 
-def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
-    """The encoder to go on with, or a fresh one, with a head that guesses words."""
-    shape, length = recipe.model, recipe.text.length
+def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tell: Tell) -> Words:
+    """The encoder to go on with, or a fresh one, with all that the recipe's lesson adds to it."""
+    shape, length, kind = recipe.model, recipe.text.length, lesson_of(recipe)
     parent = None
     if shape.name:
         source, origin, _ = open_folder(shape.name, revision=shape.revision)
@@ -124,7 +125,7 @@ def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
             f"text.length is {length}, and the model has positions for {origin.config.positions} tokens. Lower it."
         )
     card = Card(
-        pooling="mean",
+        pooling=kind.pooling,
         max_length=origin.config.positions,
         lineage={
             "regard": version("regard"), "torch": torch.__version__, "recipe": recipes.digest(recipe),
@@ -132,24 +133,22 @@ def prepare(recipe: Pretraining, text: RunningText, tell: Tell) -> System:
         },
     )  # fmt: skip
     model = build(origin, card, dropout=(shape.dropout, shape.attention_dropout))
-    if model.words is None:
-        model.words = WordHead(origin.config)
     place = "cuda" if torch.cuda.is_available() else "cpu"
     config = origin.config
+    blank = checkpoints.blank(config, stored=getattr(torch, shape.stored))
+    kept = {key: value for key, value in origin.settings.items() if key not in checkpoints.DTYPES}
+    origin = replace(blank, settings=blank.settings | kept | {"architectures": [kind.architecture]})
+    lesson = kind(System(text.tokenizer, model.to(place), origin, card), recipe, text, held)
     tell(
         f"model: {shape.name or 'fresh weights'}, {config.layers} layers of {config.heads} heads, width "
-        f"{config.width}, {sum(p.numel() for p in model.parameters()):,} weights, on {place}"
+        f"{config.width}, {sum(p.numel() for p in lesson.trained.parameters()):,} weights, on {place}"
     )
-    blank = checkpoints.blank(config, stored=getattr(torch, shape.stored))
-    kept = {key: value for key, value in origin.settings.items() if key not in (*checkpoints.DTYPES, "architectures")}
-    origin = replace(blank, settings=blank.settings | kept)
-    return System(text.tokenizer, model.to(place), origin, card)
+    return lesson
 
 
 def learn(
-    system: System,
-    recipe: Pretraining,
-    text: RunningText,
+    lesson: Words,
+    held: NDArray[np.bool_],
     probes: dict[str, tuple[Rows, Rows]],
     *,
     folder: Path,
@@ -157,16 +156,13 @@ def learn(
     tell: Tell,
     watch: Watch,
 ) -> Pretrained:
-    """Trains the system in place until the budget is spent, and measures it on what was held out."""
+    """Trains until the budget is spent, and measures on what was held out."""
+    system, recipe, text = lesson.system, lesson.recipe, lesson.text
     settings, masking = recipe.train, recipe.masking
     amount, unit = recipes.budget(recipe.budget)
     last = masking.rate if masking.last_rate < 0 else masking.last_rate
     rule = Masking((masking.rate, last), masking.unit, masking.mask, masking.random, masking.keep)
-    held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
-    loader = HiddenWords(
-        text.tokens, text.tokenizer, rule, length=recipe.text.length, batch_tokens=settings.batch_tokens,
-        seed=recipe.seed, documents=~held, times=text.times,
-    )  # fmt: skip
+    loader = lesson.batches(rule, ~held)
     plan = Budget(
         amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
         batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
@@ -174,16 +170,15 @@ def learn(
         save_seconds=settings.save_minutes * 60,
     )  # fmt: skip
     optimizer = Optimizer(
-        system.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
+        lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
         clip=settings.clip,
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
-    measure = _Measure(system, recipe, text, held, probes)
+    measure = HeldOut(system, recipe, text, held, probes)
     precision = torch.bfloat16 if plan.bfloat16 else torch.float32
     most = peak(system.device, precision)
-    config = system.model.encoder.config
-    each = training_operations(config, loader.lengths, masking.rate) / loader.lengths.sum()
+    each = lesson.operations(loader.lengths, masking.rate) / loader.lengths.sum()
     tell(
         f"budget: {recipe.budget}; {each / 1e6:,.1f} million operations a token; this machine does "
         f"{most / 1e9:,.0f} billion a second in {str(precision).removeprefix('torch.')}"
@@ -201,13 +196,13 @@ def learn(
         return lambda state: states.write_whole(folder / name, state | {"text": text.origin, "ending": _ending(recipe)})
 
     def evaluate() -> Evaluation:
-        found = measure(plan.bfloat16)
-        system.save(folder / "model")
+        found = measure(lesson.guesser, lesson.scores, bfloat16=plan.bfloat16)
+        lesson.save(folder)
         return found
 
     progress = fit(
-        system.model,
-        masked_words(text.tokens.languages),
+        lesson.trained,
+        lesson.objective(),
         loader,
         optimizer=optimizer,
         plan=plan,
@@ -222,53 +217,12 @@ def learn(
     journal.add(row | measure.more | {"ending": _ending(recipe)})
     (folder / "state.pt").unlink(missing_ok=True)
     pages.write(
-        folder / "report.html", title=folder.name, found=measure.found, probes=measure.probes,
-        shown=pages.samples(system.model, system.tokenizer, measure.passages, unit=masking.unit),
+        folder / "report.html", title=folder.name, found=measure.guesses, probes=measure.probes,
+        shown=pages.samples(lesson.guesser, system.tokenizer, measure.passages, unit=masking.unit),
         history=journal.rows(), said=text.said, recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
     )  # fmt: skip
     tell(f"the model is in {folder / 'model'}, what it learnt in {folder / 'report.html'}")
-    return Pretrained(folder, measure.found, measure.probes, progress.tokens, progress.seconds)
-
-
-class _Measure:
-    """What the model knows of text that was held out, and what its vectors are worth to the probes."""
-
-    def __init__(
-        self, system: System, recipe: Pretraining, text: RunningText, held: Any, probes: dict[str, tuple[Rows, Rows]]
-    ) -> None:
-        self.system, self.recipe, self.tasks = system, recipe, probes
-        self.passages = of_tokens(
-            text.tokens, text.tokenizer, length=recipe.text.length, documents=held, most=recipe.evaluation.tokens
-        ) if held.any() else []  # fmt: skip
-        self.found: list[Guesses] = []
-        self.probes: dict[str, Score] = {}
-
-    def __call__(self, bfloat16: bool) -> Evaluation:
-        model, tokenizer, settings = self.system.model, self.system.tokenizer, self.recipe.evaluation
-        with torch.autocast(self.system.device.type, torch.bfloat16, enabled=bfloat16):
-            self.found = guesses(
-                model, tokenizer, self.passages, unit=self.recipe.masking.unit, pseudo=settings.pseudo
-            )  # fmt: skip
-            self.probes = {
-                name: probe(model, tokenizer, train=train, test=test, length=self.recipe.text.length)
-                for name, (train, test) in self.tasks.items()
-            }
-        tops = [found.top1 for found in self.found]
-        mean = float(np.mean([top.value for top in tops])) if tops else float("nan")
-        # The languages are drawn apart: the squares of their half-widths add up.
-        low, high = (
-            mean + sign * sum((getattr(top, end) - top.value) ** 2 for top in tops) ** 0.5 / max(1, len(tops))
-            for sign, end in ((-1, "low"), (1, "high"))
-        )
-        return Evaluation("top-1 accuracy", mean, low, high, mean, np.zeros(1), self.more)
-
-    @property
-    def more(self) -> dict[str, Any]:
-        """Each language's guesses, and the probes, in plain data."""
-        return {
-            "languages": [found.table() for found in self.found],
-            "probes": {name: [s.value, s.low, s.high] for name, s in self.probes.items()},
-        }
+    return Pretrained(folder, measure.guesses, measure.probes, measure.scores, progress.tokens, progress.seconds)
 
 
 def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:

@@ -93,6 +93,7 @@ class TextRecipe:
     size: int = 24_000  # ids of a vocabulary that is learnt here
     words: Literal["auto", "space", "zh"] = "auto"  # what finds words: by the script, spaces, jieba
     length: int = 128  # tokens of a sequence, special ones included
+    pairs: Literal["none", "next", "order"] = "none"  # parted in two; half have a part of another text, or are swapped
     held_out: float = 0.01  # share of each language's tokens that is measured on, never learnt from
     held_out_tokens: int = 100_000  # but so many of a language at most
 
@@ -127,8 +128,9 @@ class MaskingRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecipe:
-    """How the weights move: nothing here depends on the budget but the cooldown."""
+    """What is learnt, and how the weights move: nothing here depends on the budget but the cooldown."""
 
+    objective: Literal["words", "replaced"] = "words"  # hidden words are guessed, or replaced tokens are detected
     batch_tokens: int = 4096  # read at once; a step sums up as many of these as make its size
     step_tokens: int = 16_384  # of a step, in the end
     ramp: int = 1_000_000  # tokens: a step has batch_tokens (1 + read / ramp)^(1/2); 0: step_tokens from the start
@@ -139,6 +141,15 @@ class BudgetRecipe:
     clip: float = 1.0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     save_minutes: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedRecipe:
+    """Where replaced tokens are to be detected: the generator's size, and what detection counts (Clark et al. 2020)."""
+
+    width: float = 0.25  # of the encoder's heads, width and inner width, as published for small and large models
+    layers: float = 1.0  # of its layers
+    weight: float = 50.0  # of the discriminator's loss beside the generator's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +183,7 @@ class Pretraining:
     model: ShapeRecipe = field(default_factory=ShapeRecipe)
     masking: MaskingRecipe = field(default_factory=MaskingRecipe)
     train: BudgetRecipe = field(default_factory=BudgetRecipe)
+    replaced: ReplacedRecipe = field(default_factory=ReplacedRecipe)
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     probe: tuple[Probe, ...] = ()
     budget: str = ""  # 25min, 2h, 3000steps, 50Mtokens, 2epochs
@@ -236,6 +248,7 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         **dict.fromkeys(("train.save_minutes", "evaluation.times", "model.positions"), (0, True, math.inf)),
         **dict.fromkeys(("model.dropout", "model.attention_dropout", "text.held_out"), (0, True, 1)),
         **dict.fromkeys(("text.held_out_tokens", "evaluation.pseudo", "seed"), (0, True, math.inf)),
+        **dict.fromkeys(("replaced.width", "replaced.layers", "replaced.weight"), (0, False, math.inf)),
         "evaluation.tokens": (1, True, math.inf),
         "text.length": (8, True, math.inf),
         "text.size": (10, True, math.inf),
@@ -262,6 +275,10 @@ def check(recipe: Recipe | Pretraining) -> None:
             raise Problem(f"{key} must be {above}{'' if most == math.inf else f' and below {most}'}; it is {value}.")
     if isinstance(recipe, Pretraining):
         budget(recipe.budget)
+        if recipe.train.objective == "replaced" and recipe.text.pairs != "none":
+            raise Problem(
+                "Replaced tokens are detected in texts of one part. Set text.pairs=none, or train.objective=words."
+            )
     elif not (recipe.train.epochs or recipe.train.steps or recipe.train.minutes):
         raise Problem("The run would never end: give train.epochs, train.steps or train.minutes above 0.")
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from regard import disk
 from regard import recipe as recipes
 from regard.batch import Encoding
+from regard.card import Card, build, default_pooling, read_card
 from regard.data.examples import Examples
 from regard.data.loader import Loader
 from regard.data.task import Task, gather, labels_of
@@ -26,7 +27,7 @@ from regard.errors import Problem
 from regard.eval.results import Result, check_metric, evaluation, finish
 from regard.measure.scores import headline
 from regard.recipe import Recipe
-from regard.system import Card, System, build, default_pooling, open_folder, read_card, warn_of_cuts
+from regard.system import System, open_folder, warn_of_cuts
 from regard.train import state as states
 from regard.train.journal import Journal
 from regard.train.loop import Outside, fit, in_bfloat16

@@ -70,6 +70,8 @@ class Screen:
                 self.tell("  " + _guesses(found))
             for name, (value, low, high) in row.get("probes", {}).items():
                 self.tell(f"  probe {name}: accuracy {value:.3f} [{low:.3f}, {high:.3f}]")
+            for name, (value, low, high) in row.get("scores", {}).items():
+                self.tell(f"  {name}: {value:.1%} [{low:.1%}, {high:.1%}]")
             return
         if row["kind"] != "step":
             return

@@ -80,7 +80,7 @@ def test_an_epoch_hides_the_asked_share_in_whole_words_and_the_next_other_words(
     one, other = loader.batch(0, rows), loader.batch(1, rows)
     assert one.places.tolist() != other.places.tolist()
     row = int(rows[0])
-    _, words = loader._read(row)
+    words = loader.read(row, np.random.default_rng()).words
     places = loader.batch(0, np.array([row])).places.numpy()
     for word in np.unique(words[places]):
         assert set(np.flatnonzero(words == word)) <= set(places)  # whole words

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import regard
+from regard.card import Card
 from regard.data.packing import pack
 from regard.errors import Problem
 from regard.eval.faithful import SHARES, faithful, interval, perturbed, units
@@ -15,7 +16,7 @@ from regard.lens.attribute import methods
 from regard.model.heads import Head, Model
 from regard.model.pooling import Mean
 from regard.model.taps import Tap
-from regard.system import Card, System
+from regard.system import System
 
 CARD = Card(task="classify", labels=("no", "yes"), pooling="mean", max_length=64)
 

@@ -169,12 +169,13 @@ def test_the_verb_shows_and_prints(checkpoint):
 def test_a_model_from_nothing_is_written_as_transformers_reads_it(tiny, tmp_path):
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+    from regard.card import Card
     from regard.data.packing import pack
     from regard.model import checkpoint as checkpoints
     from regard.model.encoder import bert
     from regard.model.heads import Model
     from regard.model.pooling import pooler
-    from regard.system import Card, System
+    from regard.system import System
 
     tokenizer = regard.load(tiny).tokenizer
     config = EncoderConfig(vocabulary=tokenizer.size, width=32, layers=2, heads=2, inner_width=64, positions=16)
@@ -193,3 +194,30 @@ def test_a_model_from_nothing_is_written_as_transformers_reads_it(tiny, tmp_path
         logits = theirs.eval()(torch.from_numpy(encoding.ids)[None]).logits[0]
     torch.testing.assert_close(ours, logits, rtol=1e-4, atol=1e-4)
     assert regard.load(tmp_path).fill(text) == system.fill(text)
+
+
+@pytest.mark.parametrize("room", [1, 50 * 7, 2**22])
+def test_words_are_drawn_as_often_as_they_are_likely(head, monkeypatch, room):
+    monkeypatch.setattr(module, "ROOM", room)
+    states, word, _ = drawn(3)
+    times = 200 if room == 1 else 20_000
+    rows = states.detach().repeat_interleave(times, 0)
+    found = head.sample(rows, word, chance=torch.Generator().manual_seed(0)).view(3, times)
+    shares = head(states, word).softmax(-1)
+    for own, share in zip(found, shares, strict=True):
+        counts = own.bincount(minlength=50)
+        assert ((counts / times - share).abs() < 5 * (share * (1 - share) / times).sqrt() + 1e-3).all()
+    again = head.sample(rows, word, chance=torch.Generator().manual_seed(0)).view(3, times)
+    assert torch.equal(found, again) and not found.requires_grad
+    assert head.sample(rows[:0], word).shape == (0,)
+
+
+def test_what_is_never_likely_is_never_drawn_and_no_number_is_no_error(head):
+    states, word, _ = drawn(500)
+    with torch.no_grad():
+        head.bias.fill_(float("-inf"))
+        head.bias[[0, 20, 49]] = 0.0
+    assert set(head.sample(states, word).tolist()) <= {0, 20, 49}
+    with torch.no_grad():
+        head.bias.fill_(float("nan"))
+    assert head.sample(states, word).max() < 50  # the loss says what is wrong

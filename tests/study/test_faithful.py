@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import regard
+from regard.card import Card
 from regard.errors import Problem
 from regard.model.heads import Head, Model
 from regard.model.pooling import First
 from regard.study.faithful import guard, measure
-from regard.system import Card, System, measured
+from regard.system import System, measured
 
 
 @pytest.fixture(scope="module")

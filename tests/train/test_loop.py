@@ -11,9 +11,9 @@ import torch
 
 import regard
 from regard.batch import Encoding
+from regard.card import build
 from regard.data.loader import Loader
 from regard.measure.scores import Score
-from regard.system import build
 from regard.train.loop import Evaluation, Outside, fit
 from regard.train.objectives import classify
 from regard.train.optim import Optimizer

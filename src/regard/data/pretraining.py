@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,16 @@ from regard.text.tokenizer import Tokenizer
 SPECIAL = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A sequence as a model reads it, special tokens included."""
+
+    ids: NDArray[np.int64]
+    words: NDArray[np.int64]  # the number of each token's word in its part; -1 for special tokens
+    segments: NDArray[np.int64]  # 1 in the second part, where there is one
+    label: int  # of the pair: 0 where the second part follows the first, 1 where not, -1 where there is one part
+
+
 class HiddenWords(Shuffled):
     """Shuffled sequences of at most `length` tokens of a corpus, with words hidden.
 
@@ -26,6 +37,8 @@ class HiddenWords(Shuffled):
     `documents` says which are read, all where it is None; `times` how often those of a (source, language) come in an
     epoch: one that comes 1.3 times comes once or, by lot, twice, each time with other words hidden.
     """
+
+    specials = 2  # tokens of a sequence beside its text, at most
 
     def __init__(
         self,
@@ -41,7 +54,7 @@ class HiddenWords(Shuffled):
     ) -> None:
         self.first, self.last, self.alphabet = frame(tokenizer)
         self.tokens, self.rule = tokens, rule
-        rows = tokens.sequences(length - 2)
+        rows = tokens.sequences(length - self.specials)
         self.sequences = rows if documents is None else rows[documents[rows[:, 2]]]
         if not len(self.sequences):
             raise Problem("No document is left to learn from. Give a corpus with more of them, or hold out less.")
@@ -61,24 +74,35 @@ class HiddenWords(Shuffled):
 
     def batch(self, epoch: int, rows: NDArray[np.int64], *, cooled: float = 0.0) -> Hidden:
         """Some sequences with words hidden, at the rate that belongs to a share of the run's end."""
-        count = len(self.lengths)
-        rows = rows[np.argsort(self.lengths[rows % count], kind="stable")]  # as they are packed
-        own = rows % count
-        sizes = self.lengths[own]
-        ids, words = (np.concatenate(parts) for parts in zip(*map(self._read, own), strict=True))
         chances = [chance(self.seed, epoch, int(row)) for row in rows]
-        places, new = hide_all(self.rule, ids, words, sizes.tolist(), self.alphabet, chances, cooled=cooled)
+        own = rows % len(self.lengths)
+        texts = list(map(self.read, own.tolist(), chances))
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))  # as they are packed
+        own, texts, chances = own[order], [texts[place] for place in order], [chances[place] for place in order]
+        sizes = [len(text.ids) for text in texts]
+        ids, words = np.concatenate([text.ids for text in texts]), np.concatenate([text.words for text in texts])
+        places, new = hide_all(self.rule, ids, words, sizes, self.alphabet, chances, cooled=cooled)
         truth = ids[places]
         ids[places] = new
-        ends = sizes.cumsum()
-        texts = [Encoding(part, np.zeros_like(part)) for part in np.split(ids, ends[:-1])]
+        ends = np.cumsum(sizes)
+        shown = [Encoding(part, text.segments) for part, text in zip(np.split(ids, ends[:-1]), texts, strict=True)]
         languages = self.languages[own][np.searchsorted(ends, places, "right")]
-        return Hidden(pack(texts), *(torch.from_numpy(part) for part in (places, truth, languages)))
+        parts = places, truth, languages, np.array([text.label for text in texts])
+        return Hidden(pack(shown), *map(torch.from_numpy, parts))
 
-    def _read(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[CLS] sequence [SEP], and word numbers, -1 for both."""
-        ids, words = self.tokens.read(*self.sequences[row, :2].tolist())
-        return np.concatenate([[self.first], ids, [self.last]]), np.concatenate([[-1], words, [-1]])
+    def read(self, row: int, chance: np.random.Generator) -> Text:
+        """A sequence with nothing hidden yet; `chance` is its own, by which words are hidden afterwards."""
+        return self.framed(self.sequences[row, :2].tolist())
+
+    def framed(self, *parts: Sequence[int], label: int = -1) -> Text:
+        """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], of parts of the corpus, given by where they begin and end."""
+        ids, words, segments = [np.array([self.first])], [np.array([-1])], [np.array([0])]
+        for segment, (start, stop) in enumerate(parts):
+            own, numbers = self.tokens.read(start, stop)
+            ids += [own, np.array([self.last])]
+            words += [numbers, np.array([-1])]
+            segments.append(np.full(len(own) + 1, segment))
+        return Text(np.concatenate(ids), np.concatenate(words), np.concatenate(segments), label)
 
 
 def frame(tokenizer: Tokenizer) -> tuple[int, int, Alphabet]:

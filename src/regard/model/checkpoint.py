@@ -34,6 +34,9 @@ _FIXED = {
     "words.norm.{p}": "cls.predictions.transform.LayerNorm.{p}",
     "words.bias": "cls.predictions.bias",
     "words.table": "cls.predictions.decoder.weight",
+    "pairs.linear.{p}": "cls.seq_relationship.{p}",
+    "detector.dense.{p}": "discriminator_predictions.dense.{p}",  # as ELECTRA's files have it
+    "detector.output.{p}": "discriminator_predictions.dense_prediction.{p}",
 }
 _LAYER = {
     "attention.part.joint.{p}": ["attention.self.query.{p}", "attention.self.key.{p}", "attention.self.value.{p}"],
@@ -44,7 +47,7 @@ _LAYER = {
     "feedforward.norm.{p}": ["output.LayerNorm.{p}"],
 }
 DTYPES = ("dtype", "torch_dtype")  # settings by which transformers chooses the precision that it computes in
-_HEADS = ("classifier.", "cls.")  # what stands on the encoder, and has no prefix
+_HEADS = ("classifier.", "cls.", "discriminator_predictions.")  # what stands on the encoder, and has no prefix
 _DECODER = "cls.predictions.decoder.weight"
 _COPIES = {  # of one tensor under two names, which files may hold
     _DECODER: "embeddings.word_embeddings.weight",
@@ -99,6 +102,16 @@ class Checkpoint:
         """Whether that head compares with word vectors of its own; old files hold a copy of the encoder's."""
         own, shared = (self.tensors.get(name) for name in (_DECODER, "embeddings.word_embeddings.weight"))
         return own is not None and shared is not None and not torch.equal(own, shared)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there is a trained head, on the first token's pooler, that tells whether sentences are a pair."""
+        return self.has_pooler and "cls.seq_relationship.weight" in self.tensors
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether there is a trained head that detects replaced tokens."""
+        return "discriminator_predictions.dense.weight" in self.tensors
 
     @property
     def has_pooler(self) -> bool:

@@ -9,16 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from regard.batch import Output, Packed
+from regard.model.config import EncoderConfig
 from regard.model.dropout import Dropout
 from regard.model.encoder import Encoder
-from regard.model.linear import Linear
+from regard.model.linear import Linear, chain
 from regard.model.pooling import First
 from regard.model.taps import Tap, see
 from regard.model.words import WordHead
 
 
 class Head(nn.Module):
-    """Logits of a pooled vector, W dropout(x) + b: one for each class or label, or one number to regress."""
+    """Logits of a pooled vector, W dropout(x) + b: one for each class or label, or one number to regress.
+
+    Of a pair of sentences it is two, the second for a pair that is none (Devlin et al. 2019).
+    """
 
     def __init__(self, width: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -30,14 +34,38 @@ class Head(nn.Module):
         return self.linear(self.dropout(pooled)).float()  # type: ignore[no-any-return]
 
 
+class Detector(nn.Module):
+    """Whether each token was put there by a generator: one logit, w activation(W h + b) + c, Clark et al. 2020."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = Linear(config.width, config.width, config.activation)
+        self.output = Linear(config.width, 1)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(tokens, width) -> (tokens,), float32."""
+        return chain(states, self.dense, self.output).squeeze(1).float()
+
+
 class Model(nn.Module):
-    """Packed ids in, hidden states, pooled vectors and, with a head, logits out; `words` guesses hidden words."""
+    """Packed ids in, hidden states, pooled vectors and, with a head, logits out.
+
+    What is learnt from running text has heads of its own: `words` guesses hidden words, `pairs` tells from the pooled
+    vector whether the second part follows the first, `detector` which tokens were replaced.
+    """
 
     def __init__(
-        self, encoder: Encoder, pooling: nn.Module, head: Head | None = None, words: WordHead | None = None
+        self,
+        encoder: Encoder,
+        pooling: nn.Module,
+        head: Head | None = None,
+        words: WordHead | None = None,
+        pairs: Head | None = None,
+        detector: Detector | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.pooling, self.head, self.words = encoder, pooling, head, words
+        self.encoder, self.pooling, self.head = encoder, pooling, head
+        self.words, self.pairs, self.detector = words, pairs, detector
 
     def forward(self, packed: Packed, *, tap: Tap | None = None, hidden: bool = True) -> Output:
         """Runs all parts; `tap` watches or edits any interior value.

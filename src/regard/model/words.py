@@ -62,6 +62,26 @@ class WordHead(nn.Module):
                 ranks[span] = (~(logits < own)).sum(-1) - 1
         return losses, ranks
 
+    @torch.no_grad()
+    def sample(self, states: Tensor, word: Tensor, *, chance: torch.Generator | None = None) -> Tensor:
+        """A word for each place by lot, with the probability that `loss` sees: (places,) int64.
+
+        The shares of all words are laid end to end, and a lot from 0 to 1 falls into one: noise for each word would
+        cost more than the logits. No more than `ROOM` logits are held at a time.
+        """
+        rows, table = self._compared(states), word if self.table is None else self.table
+        kind = states.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
+        rows, words = rows.to(precision), table.to(precision)
+        drawn = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+        lots = torch.rand(len(rows), 1, generator=chance, device=rows.device)
+        with torch.autocast(kind, enabled=False):
+            for span in _spans(len(rows), len(words)):
+                shares = (F.linear(rows[span], words).float() + self.bias).softmax(-1).cumsum_(-1)
+                found = torch.searchsorted(shares, lots[span] * shares[:, -1:], right=True)
+                drawn[span] = found.squeeze(1).clamp_(max=len(words) - 1)  # rounding may lead past the last
+        return drawn
+
     def _compared(self, states: Tensor) -> Tensor:
         """What is compared with every word vector: (places, width) float32."""
         norm = self.norm

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from regard.batch import Packed
 from regard.errors import Problem
-from regard.model.heads import Model
 from regard.train import state as states
 from regard.train.objectives import Objective
 from regard.train.optim import Optimizer
@@ -67,7 +67,7 @@ class Outside:
 
 
 def fit(
-    model: Model,
+    model: nn.Module,
     objective: Objective,
     batches: Batches,
     *,
@@ -167,7 +167,7 @@ def _better(found: Evaluation, best: dict[str, Any]) -> bool:
     return bool(difference.mean() > difference.std() / max(1, len(difference)) ** 0.5)
 
 
-def _state(now: Progress, model: Model, optimizer: Optimizer) -> dict[str, Any]:
+def _state(now: Progress, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     return {
         "progress": asdict(now),
         "model": model.state_dict(),
@@ -176,7 +176,7 @@ def _state(now: Progress, model: Model, optimizer: Optimizer) -> dict[str, Any]:
     }
 
 
-def _restore(state: dict[str, Any], model: Model, optimizer: Optimizer) -> Progress:
+def _restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> Progress:
     model.load_state_dict(state["model"])
     optimizer.restore(state["optimizer"])
     states.set_random_state(state["random"])

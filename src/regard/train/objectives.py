@@ -6,15 +6,30 @@ A training method is a function from objective to objective.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regard.batch import Batch, Hidden
+from regard.batch import Batch, Hidden, Packed
+from regard.model.electra import Electra
 from regard.model.heads import Model
+from regard.model.pooling import First
 
-Objective = Callable[[Model, Any], tuple[Tensor, dict[str, float]]]  # of the batches that it is made for
+Objective = Callable[[Any, Any], tuple[Tensor, dict[str, float]]]  # of the models and batches that it is made for
+
+
+class OfPlaces(Protocol):
+    """An objective that asks the last layer for hidden places alone.
+
+    `states` (hidden, width) are its rows where they are at hand, so that what else is asked of the batch needs no pass
+    of its own.
+    """
+
+    def __call__(self, model: Model, batch: Hidden, states: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
+        """The loss and the log."""
 
 
 def _logits(model: Model, batch: Batch) -> Tensor:
@@ -39,13 +54,14 @@ def regress(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     return F.mse_loss(_logits(model, batch).squeeze(-1), batch.labels.float()), {}
 
 
-def masked_words(languages: Sequence[str]) -> Objective:
+def masked_words(languages: Sequence[str]) -> OfPlaces:
     """Mean of -log softmax(z_i)_(x_i) over hidden places i, in nats (Devlin et al. 2019); logs accuracy by language."""
 
-    def objective(model: Model, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+    def objective(model: Model, batch: Hidden, states: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
         if model.words is None:
             raise ValueError("this objective needs a model with a head for hidden words")
-        states = model.encoder.at(batch.packed, batch.places)
+        if states is None:
+            states = model.encoder.at(batch.packed, batch.places)
         total, _, right = model.words.loss(states, model.encoder.embeddings.word, batch.truth)
         log = {}
         for number, language in enumerate(languages):
@@ -55,6 +71,68 @@ def masked_words(languages: Sequence[str]) -> Objective:
         return total / max(1, len(batch.places)), log
 
     return objective
+
+
+def with_pairs(objective: OfPlaces) -> Objective:
+    """Adds the mean of -log softmax(z)_y over pairs, in nats (Devlin et al. 2019; Lan et al. 2020); logs accuracy.
+
+    z are the logits of the first token, out of the same pass as the states of hidden places; y is 0 for a true pair and
+    1 for none, and texts of one part, labelled -1, do not count.
+    """
+
+    def both(model: Model, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+        if model.pairs is None or not isinstance(model.pooling, First):
+            raise ValueError("this objective needs a model with a head for pairs on its first token")
+        firsts = batch.packed.bounds[:-1].long()
+        states = model.encoder.at(batch.packed, torch.cat([batch.places, firsts]))
+        hidden, first = states.split([len(batch.places), len(firsts)])
+        loss, log = objective(model, batch, hidden)
+        asked = batch.pairs >= 0
+        logits, truth = model.pairs(model.pooling.of_firsts(first, batch.packed))[asked], batch.pairs[asked]
+        if len(truth):
+            log = log | {"accuracy_pairs": (logits.argmax(-1) == truth).float().mean().item()}
+        return loss + F.cross_entropy(logits, truth, reduction="sum") / max(1, len(truth)), log
+
+    return both
+
+
+def with_detection(objective: OfPlaces, *, special: Sequence[int], weight: float = 50.0) -> Objective:
+    """From the objective of a generator to that of a generator and a discriminator: L_G + weight L_D, in nats.
+
+    L_D is the mean over tokens of -log sigmoid(z_t) where the generator's word is wrong, and of -log(1 - sigmoid(z_t))
+    elsewhere, `special` ids aside (Clark et al. 2020, who count these too). No gradient goes through the words that are
+    drawn. Logs the share of tokens taken for what they are, of replaced and of original ones.
+    """
+
+    def both(model: Electra, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+        generator, discriminator = model.generator, model.discriminator
+        if generator.words is None or discriminator.detector is None:
+            raise ValueError("this objective needs a generator of words and a discriminator with a detector")
+        states = generator.encoder.at(batch.packed, batch.places)
+        loss, log = objective(generator, batch, states)
+        drawn = generator.words.sample(states, generator.encoder.embeddings.word)
+        shown, replaced, plain = deceived(batch, drawn, special)
+        logits, truth = discriminator.detector(discriminator.encoder.at(shown, plain)), replaced[plain]
+        right = (logits > 0) == truth
+        for name, own in (("replaced", right[truth]), ("original", right[~truth])):
+            if len(own):
+                log = log | {f"accuracy_{name}": own.float().mean().item()}
+        detection = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / max(1, len(plain))
+        return loss + weight * detection, log
+
+    return both
+
+
+def deceived(batch: Hidden, drawn: Tensor, special: Sequence[int]) -> tuple[Packed, Tensor, Tensor]:
+    """A batch with other words, (hidden,), at its hidden places; which tokens are wrong now; and which are not special.
+
+    (tokens,) bool and (plain tokens,) int64.
+    """
+    ids = batch.packed.ids.clone()
+    ids[batch.places] = batch.truth
+    plain = torch.stack([ids != number for number in special]).all(0).nonzero().squeeze(1)
+    shown = ids.index_copy(0, batch.places, drawn)
+    return replace(batch.packed, ids=shown), shown != ids, plain
 
 
 OBJECTIVES: dict[str, Objective] = {"classify": classify, "multilabel": multilabel, "regress": regress}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from regard.card import Card
 from regard.data.corpus import Corpus
 from regard.data.packing import pack
 from regard.data.treebank import read
@@ -22,7 +23,7 @@ from regard.model.heads import Head
 from regard.study import heads, probes, relations
 from regard.study.clark import antecedents, experiments, gradients
 from regard.study.texts import chunks, room
-from regard.system import Card, System
+from regard.system import System
 
 NAMES = {"model": "tiny", "corpus": "corpus", "treebank": "bank"}
 PLAN = experiments.Plan(texts=30, length=48, seeds=1, probe=True)

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from regard.batch import Encoding
+from regard.card import Card
 from regard.data.packing import pack
 from regard.lens.capture import spans
 from regard.model.heads import Head, Model
 from regard.model.taps import Tap
 from regard.model.words import WordHead
 from regard.study.clark import gradients
-from regard.system import Card, System
+from regard.system import System
 
 
 def pair(random, first, second):

@@ -1,0 +1,87 @@
+"""How well replaced tokens are detected, by language: those a generator puts into passages, and all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regard.batch import Hidden
+from regard.data.masking import Masking
+from regard.data.packing import batches
+from regard.data.passages import Passage
+from regard.data.pretraining import frame
+from regard.errors import Problem
+from regard.eval.words import check, hidden
+from regard.measure.resample import percentiles, resampled_sums
+from regard.measure.scores import Score
+from regard.model.heads import Model, at_rest
+from regard.system import BATCH_TOKENS
+from regard.text.tokenizer import Tokenizer
+from regard.train.objectives import deceived
+
+
+def detected(
+    discriminator: Model,
+    generator: Model,
+    tokenizer: Tokenizer,
+    passages: Sequence[Passage],
+    *,
+    unit: str = "token",
+    rate: float = 0.15,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """The shares of replaced and of original tokens that are taken for what they are; intervals by resampling passages.
+
+    One alone says little: who takes all tokens for original ones is right of nine in ten. Hidden from the generator is
+    what `eval.words.guesses` hides of the passages; its words are drawn by the seed, the same on each call. Both models
+    are left as they were found. Raises `Problem` for a discriminator without a head that detects, for a generator that
+    guesses no words, and for passages longer than it reads.
+    """
+    if discriminator.detector is None:
+        raise Problem(
+            "This model has no head that detects replaced tokens. Pre-train one with train.objective=replaced."
+        )
+    check(generator, max((len(e.ids) for _, e in passages), default=0))
+    first, last, alphabet = frame(tokenizer)
+    encodings, device = [e for _, e in passages], next(discriminator.parameters()).device
+    places = hidden(encodings, alphabet, Masking(rate, unit, 1.0, 0.0, 0.0), seed=seed)
+    chance = torch.Generator(device).manual_seed(seed)  # none of the training's own
+    table = np.zeros((len(passages), 4))  # replaced tokens, and those found; original ones, and those left as they are
+    with at_rest(discriminator), at_rest(generator):
+        for rows, packed in batches(encodings, BATCH_TOKENS):
+            starts = packed.bounds[:-1].tolist()
+            at = torch.from_numpy(np.concatenate([places[r] + start for r, start in zip(rows, starts, strict=True)]))
+            truth = packed.ids[at]
+            packed.ids[at] = alphabet.mask
+            batch = Hidden(packed, at, truth, torch.zeros_like(at), torch.full((len(rows),), -1)).to(device)
+            states = generator.encoder.at(batch.packed, batch.places)
+            assert generator.words is not None
+            drawn = generator.words.sample(states, generator.encoder.embeddings.word, chance=chance)
+            shown, replaced, plain = deceived(batch, drawn, (first, last))
+            said = discriminator.detector(discriminator.encoder.at(shown, plain)) > 0
+            owners = rows[np.repeat(np.arange(len(rows)), packed.lengths)[plain.cpu().numpy()]]
+            wrong = replaced[plain]
+            facts = torch.stack([wrong, wrong & said, ~wrong, ~wrong & ~said], 1).cpu().numpy()
+            np.add.at(table, owners, facts)
+    languages = np.array([language for language, _ in passages])
+    found: dict[str, Score] = {}
+    for language in np.unique(languages):
+        own = table[languages == language]
+        found |= _scored(str(language), own, resampled_sums(own, seed=seed))
+    return found
+
+
+def _scored(language: str, table: NDArray[np.float64], again: NDArray[np.float64]) -> dict[str, Score]:
+    """The two shares of a language, but for one that has no such token."""
+    sums, found = table.sum(0), {}
+    for name, column in (("replaced", 0), ("original", 2)):
+        if sums[column]:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                interval = percentiles(again[:, column + 1] / again[:, column])
+            found[f"{name} tokens in {language}"] = Score(
+                f"accuracy of {name} tokens", float(sums[column + 1] / sums[column]), *interval, int(sums[column])
+            )
+    return found
