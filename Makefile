@@ -31,6 +31,7 @@ check: $(VENV)/developer
 bench: $(VENV)/developer
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/finetune.py
+	$(BIN)/python benchmarks/pretrain.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/masking.py
 	$(BIN)/python benchmarks/guesses.py

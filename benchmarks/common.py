@@ -126,6 +126,7 @@ def machine() -> dict[str, Any]:
             found[package] = importlib.metadata.version(package)
     return {
         "processor": _processor(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "bfloat16_instructions": bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()),
@@ -236,6 +237,9 @@ def tell_probe(**figures: float) -> None:
 
 
 def _peak() -> float:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return float(torch.cuda.max_memory_allocated() / 2**20)  # where a device did the work its memory is what counts
     # On Linux ru_maxrss also counts what the parent held before the child's program was loaded; VmHWM does not.
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
@@ -269,9 +273,8 @@ def heading(title: str, place: Mapping[str, Any], settings: Mapping[str, Any]) -
     out = io.StringIO()
     out.write(f"## {title}\n\n")
     versions = ", ".join(f"{k} {v}" for k, v in place["versions"].items())
-    out.write(
-        f"{place['processor']}, {place['cores']} cores, {place['threads']} threads, {place['when']}; {versions}.\n"
-    )
+    chips = ", ".join(filter(None, (place.get("accelerator"), place["processor"])))
+    out.write(f"{chips}, {place['cores']} cores, {place['threads']} threads, {place['when']}; {versions}.\n")
     out.write("; ".join(f"{k.replace('_', ' ')}: {v}" for k, v in settings.items()) + ".\n")
     if place.get("others_used"):
         share = place["others_used"]
