@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from regard.batch import Encoding
 from regard.errors import Problem, nearest
 from regard.text.chinese import KNOWN, Cutter
+from regard.text.lattice import Lattice
 
 Span = tuple[int, int]
 Segmenter = Callable[[str], list[Span]]  # character spans of words: ascending, apart, none with a space, none empty
@@ -97,6 +98,12 @@ def _by_script(text: str) -> list[Span]:
 
 def _by_jieba(text: str) -> list[Span]:
     return [(start, end) for word, start, end in _jieba().tokenize(text) if not word.isspace()]
+
+
+@lru_cache
+def lattice() -> Lattice:
+    """What finds the words of many runs of Chinese characters; raises `Problem` where jieba is missing."""
+    return Lattice(_jieba(), _cutter())
 
 
 @lru_cache
