@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 
 from regard import disk
 from regard.errors import Problem
-from regard.text.tokenizer import Tokenizer, clean
-from regard.text.words import Segmenter, segmenter, words_of_all
+from regard.text.numbering import Numbering
+from regard.text.tokenizer import Tokenizer
 
 WORD, SENTENCE, DOCUMENT = 1, 2, 4
 CHUNK = 512  # documents tokenised at a time
-ENDLESS = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def write(
     `words` names the segmenter by which words are found (`regard.text.words`). Raises `Problem` for no token at all.
     """
     kind = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
-    segment, stream = segmenter(words), iter(documents)
+    numbering, stream = Numbering(tokenizer, words), iter(documents)
     languages: dict[str, int] = {}
     sources: dict[str, int] = {}
     table: list[tuple[int, int, int]] = []
@@ -61,13 +60,14 @@ def write(
     with disk.folder_whole(folder) as place:
         with (place / "ids.bin").open("wb") as ids, (place / "marks.bin").open("wb") as marks:
             while chunk := list(itertools.islice(stream, CHUNK)):
-                for document, found, begins in zip(chunk, *_numbered(chunk, tokenizer, segment), strict=True):
-                    if len(found):
+                found, begins, sizes = _numbered(numbering, [document.text for document in chunk])
+                ids.write(found.astype(kind).tobytes())
+                marks.write(begins.tobytes())
+                for document, size in zip(chunk, sizes.tolist(), strict=True):
+                    if size:
                         language = languages.setdefault(document.language, len(languages))
                         table.append((tokens, language, sources.setdefault(document.source, len(sources))))
-                        tokens += len(found)
-                        ids.write(found.astype(kind).tobytes())
-                        marks.write(begins.tobytes())
+                        tokens += size
                 advance(len(chunk))
         if not table:
             raise Problem("There is not one token in these documents. Name a corpus with text.")
@@ -81,31 +81,15 @@ def write(
     return Tokens(folder, tokenizer)
 
 
-def _numbered(
-    documents: Sequence[Document], tokenizer: Tokenizer, segment: Segmenter
-) -> tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]]:
-    """The ids of each document and the marks of its tokens."""
-    lines = [[line for line in document.text.split("\n") if line.strip()] for document in documents]
-    flat = [clean(line) for own in lines for line in own]
-    encodings = tokenizer.encode(flat, max_length=ENDLESS, detail=True) if flat else []
-    ids, marks, stop = [], [], 0
-    found = words_of_all(encodings, flat, segment)
-    for encoding in encodings:
-        start, stop = stop, stop + len(encoding.ids)
-        inner = np.flatnonzero(found[start:stop] >= 0)
-        words = found[start:stop][inner]
-        own = np.zeros(len(inner), dtype=np.uint8)
-        own[:1] = WORD | SENTENCE
-        own[1:] |= (words[1:] != words[:-1]).astype(np.uint8) * WORD
-        ids.append(encoding.ids[inner])
-        marks.append(own)
-    out: tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]] = [], []
-    ends = np.cumsum([len(own) for own in lines]).tolist()
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        out[0].append(np.concatenate([np.empty(0, np.int64), *ids[start:end]]))
-        out[1].append(np.concatenate([np.empty(0, np.uint8), *marks[start:end]]))
-        out[1][-1][:1] |= DOCUMENT
-    return out
+def _numbered(numbering: Numbering, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    """The ids of some documents end to end, the marks of these tokens, and how many each document has."""
+    found = numbering("\n".join(texts))
+    marks = found.words * np.uint8(WORD)
+    marks[found.lines[found.lines < len(marks)]] |= SENTENCE
+    lines = np.cumsum([0, *(text.count("\n") + 1 for text in texts)])[:-1]
+    starts = found.lines[lines]
+    marks[starts[starts < len(marks)]] |= DOCUMENT
+    return found.ids, marks, np.diff(starts, append=len(marks))
 
 
 class Tokens:
