@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
 
 from regard.text.chinese import FIRST, KNOWN, LAST
@@ -42,6 +44,7 @@ class Numbering:
 
     def __init__(self, tokenizer: Tokenizer, words: str = "auto") -> None:
         self._tokenizer, self._segment = tokenizer, segmenter(words)
+        self._recipe = tokenizer.definition(), words
         at_spaces, about_chinese = tokenizer.parts()
         self._spaced = at_spaces and words != "zh"  # jieba itself looks at spaces, and at letters beside Chinese
         self._scripts = self._spaced and about_chinese and words == "auto"
@@ -57,6 +60,10 @@ class Numbering:
             np.concatenate([part.words for part in found]),
             np.concatenate([part.lines + start for part, start in zip(found, before, strict=False)]),
         )
+
+    def __reduce__(self) -> tuple[Callable[..., Numbering], tuple[str, str]]:
+        """Other processes are told what to make one of, and keep it with all that it has met."""
+        return _elsewhere, self._recipe
 
     def _numbered(self, text: str) -> Numbered:
         if self._size > REMEMBERED:
@@ -125,3 +132,8 @@ def _parts(text: str) -> Iterator[str]:
         end = len(text) if end < 0 else end
         yield text[start:end]
         start = end + 1
+
+
+@lru_cache(1)
+def _elsewhere(definition: str, words: str) -> Numbering:
+    return Numbering(Tokenizer(tokenizers.Tokenizer.from_str(definition)), words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -98,6 +99,17 @@ def _by_script(text: str) -> list[Span]:
 
 def _by_jieba(text: str) -> list[Span]:
     return [(start, end) for word, start, end in _jieba().tokenize(text) if not word.isspace()]
+
+
+def altered() -> bool:
+    """Whether jieba's dictionary was altered in this process, of which others would not know."""
+    if sys.modules.get("jieba") is None:
+        return False
+    jieba = _jieba()
+    plain = jieba.Tokenizer()
+    plain.initialize()
+    own, plain = ((found.total, len(found.FREQ)) for found in (jieba.dt, plain))
+    return own != plain or bool(jieba.finalseg.Force_Split_Words)
 
 
 @lru_cache
