@@ -34,6 +34,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/pretrain.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/masking.py
+	$(BIN)/python benchmarks/tokens.py
 	$(BIN)/python benchmarks/guesses.py
 
 format: $(VENV)/developer

@@ -2,16 +2,18 @@
 
 import itertools
 import lzma
+import os
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 
-from regard.data import tokens
+from regard.data import processes, tokens
 from regard.data.tokens import Document, Tokens, write
 from regard.errors import Problem
 from regard.text.tokenizer import Tokenizer
-from regard.text.words import segmenter
+from regard.text.words import altered, segmenter, words_of
 
 DOCUMENTS = [
     Document("the cat sat\non a mat. it was", "en"),
@@ -31,7 +33,7 @@ def spelt(store, tokenizer, start, stop):
 
 
 def test_what_is_read_is_what_was_written(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "CHUNK", 2)
+    monkeypatch.setattr(tokens, "CHUNK", 25)
     store = write(tmp_path / "store", DOCUMENTS, tokenizer)
     lines = [line for document in DOCUMENTS for line in document.text.split("\n") if line]
     expected = [e.ids[1:-1] for e in tokenizer.encode(lines, max_length=999)]
@@ -45,6 +47,82 @@ def test_what_is_read_is_what_was_written(tokenizer, tmp_path, monkeypatch):
     assert len(ids) == 5 and words[0] == 1 and np.isin(np.diff(words), (0, 1)).all()
     again = Tokens(tmp_path / "store", tokenizer)
     assert np.array_equal(again.ids, store.ids) and not (tmp_path / "store.partial").exists()
+
+
+MIXED = [
+    Document("The cat's mat.\n \nIt was $3,  for 中国人！", "en", "a"),
+    Document("", "en", "b"),
+    Document("\n\u3000\n\0", "zh", "c"),
+    Document("\n小明硕士毕业于中国科学院计算所，后在日本京都大学深造。\n\n他用Python3写的。\n", "zh", "d"),
+    Document("[MASK] \ud800 don't", "en", "a"),
+]
+
+
+@pytest.mark.parametrize("words", ["auto", "space", "zh"])
+def test_tokens_and_words_are_those_of_each_line_alone(words, checkpoint, tmp_path):
+    pytest.importorskip("jieba")
+    tokenizer = Tokenizer.load(checkpoint("m3e-small"))
+    store = write(tmp_path / "store", MIXED, tokenizer, words=words)
+    ids, marks, documents = [], [], []
+    for document in MIXED:
+        begin = len(ids)
+        for line in document.text.split("\n"):
+            encoding = tokenizer.encode([line], max_length=999, detail=True)[0]
+            numbers = words_of(encoding, [line], segmenter(words))
+            inner = numbers >= 0
+            own = (np.diff(numbers[inner], prepend=-1) != 0) * tokens.WORD
+            own[:1] += tokens.SENTENCE
+            ids, marks = [*ids, *encoding.ids[inner]], [*marks, *own]
+        if len(ids) > begin:
+            marks[begin] += tokens.DOCUMENT
+            documents.append((begin, document.language, document.source))
+    assert store.ids.tolist() == ids and store.marks.tolist() == marks
+    found = [(begin, store.languages[a], store.sources[b]) for begin, a, b in store.documents.tolist()]
+    assert found == documents and len(documents) == 3
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """Other processes are started at once, whatever tests have done to jieba."""
+    monkeypatch.setattr(processes, "PATIENCE", 0)
+    monkeypatch.setattr(tokens, "altered", lambda: False)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_processes_and_chunks_make_no_difference(checkpoint, tmp_path, monkeypatch, others):
+    pytest.importorskip("jieba")
+    tokenizer = Tokenizer.load(checkpoint("m3e-small"))
+    documents, told = MIXED * 30, []
+    write(tmp_path / "whole", documents, tokenizer, processes=1)
+    monkeypatch.setattr(tokens, "CHUNK", 500)
+    write(tmp_path / "chunks", documents, tokenizer, processes=1)
+    write(tmp_path / "processes", documents, tokenizer, processes=2, advance=told.append)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "chunks") == contents(tmp_path / "processes")
+    assert sum(told) == len(documents) and len(told) > 4
+
+
+def test_words_added_to_jieba_keep_the_work_here(checkpoint, tmp_path, monkeypatch):
+    jieba = pytest.importorskip("jieba")
+    tokenizer = Tokenizer.load(checkpoint("m3e-small"))
+    monkeypatch.setattr(processes, "PATIENCE", 0)
+    before = write(tmp_path / "before", [Document("张三丰田野调查局", "zh")], tokenizer, processes=1)
+    jieba.add_word("张三丰田野", freq=100_000)
+    try:
+        assert altered()
+        after = write(tmp_path / "after", [Document("张三丰田野调查局", "zh")], tokenizer, processes=2)
+    finally:
+        jieba.del_word("张三丰田野")
+    assert before.ids.tolist() == after.ids.tolist() and before.marks.tolist() != after.marks.tolist()
+
+
+def test_a_process_that_dies_is_a_problem_and_leaves_no_folder(tokenizer, tmp_path, monkeypatch, others):
+    monkeypatch.setattr(tokens, "partial", lambda *_: partial(os._exit, 9))
+    with pytest.raises(Problem, match="by fewer processes"):
+        write(tmp_path / "store", DOCUMENTS, tokenizer, processes=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_of_each_language_some_documents_are_held_out_but_never_all(tokenizer, tmp_path):

@@ -13,22 +13,26 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regard import disk
+from regard.data.processes import Workers
 from regard.errors import Problem
-from regard.text.tokenizer import Tokenizer, clean
-from regard.text.words import Segmenter, segmenter, words_of_all
+from regard.text.numbering import Numbering
+from regard.text.tokenizer import Tokenizer
+from regard.text.words import altered
 
 WORD, SENTENCE, DOCUMENT = 1, 2, 4
-CHUNK = 512  # documents tokenised at a time
-ENDLESS = 1 << 30
+CHUNK = 1_000_000  # characters of documents that a process numbers at once
+CURE = "Free some memory, or number tokens by fewer processes, and call again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +50,38 @@ def write(
     tokenizer: Tokenizer,
     *,
     words: str = "auto",
+    processes: int = 0,
     advance: Callable[[int], None] = lambda documents: None,
 ) -> Tokens:
-    """Numbers the tokens of documents; the folder is there whole or not at all.
+    """Numbers the tokens of documents; the folder is there whole or not at all, and killed, a call begins anew.
 
-    `words` names the segmenter by which words are found (`regard.text.words`). Raises `Problem` for no token at all.
+    `words` names the segmenter by which words are found (`regard.text.words`), `processes` is how many number at once,
+    0 as many as there are cores: the same files for any number of them. Raises `Problem` for no token at all.
     """
     kind = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
-    segment, stream = segmenter(words), iter(documents)
+    numbering = Numbering(tokenizer, words)
     languages: dict[str, int] = {}
     sources: dict[str, int] = {}
     table: list[tuple[int, int, int]] = []
     tokens = 0
-    with disk.folder_whole(folder) as place:
+    chunks: deque[list[Document]] = deque()  # under way
+
+    def todo() -> Iterator[Callable[[], _Numbered]]:
+        for chunk in _chunks(documents):
+            chunks.append(chunk)
+            yield partial(_numbered, numbering, kind, [document.text for document in chunk])
+
+    with Workers(processes, cure=CURE, alone=altered) as workers, disk.folder_whole(folder) as place:
         with (place / "ids.bin").open("wb") as ids, (place / "marks.bin").open("wb") as marks:
-            while chunk := list(itertools.islice(stream, CHUNK)):
-                for document, found, begins in zip(chunk, *_numbered(chunk, tokenizer, segment), strict=True):
-                    if len(found):
+            for found in workers.ordered(todo()):
+                chunk = chunks.popleft()
+                ids.write(found.ids)
+                marks.write(found.marks)
+                for document, size in zip(chunk, found.sizes, strict=True):
+                    if size:
                         language = languages.setdefault(document.language, len(languages))
                         table.append((tokens, language, sources.setdefault(document.source, len(sources))))
-                        tokens += len(found)
-                        ids.write(found.astype(kind).tobytes())
-                        marks.write(begins.tobytes())
+                        tokens += size
                 advance(len(chunk))
         if not table:
             raise Problem("There is not one token in these documents. Name a corpus with text.")
@@ -81,31 +95,36 @@ def write(
     return Tokens(folder, tokenizer)
 
 
-def _numbered(
-    documents: Sequence[Document], tokenizer: Tokenizer, segment: Segmenter
-) -> tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]]:
-    """The ids of each document and the marks of its tokens."""
-    lines = [[line for line in document.text.split("\n") if line.strip()] for document in documents]
-    flat = [clean(line) for own in lines for line in own]
-    encodings = tokenizer.encode(flat, max_length=ENDLESS, detail=True) if flat else []
-    ids, marks, stop = [], [], 0
-    found = words_of_all(encodings, flat, segment)
-    for encoding in encodings:
-        start, stop = stop, stop + len(encoding.ids)
-        inner = np.flatnonzero(found[start:stop] >= 0)
-        words = found[start:stop][inner]
-        own = np.zeros(len(inner), dtype=np.uint8)
-        own[:1] = WORD | SENTENCE
-        own[1:] |= (words[1:] != words[:-1]).astype(np.uint8) * WORD
-        ids.append(encoding.ids[inner])
-        marks.append(own)
-    out: tuple[list[NDArray[np.int64]], list[NDArray[np.uint8]]] = [], []
-    ends = np.cumsum([len(own) for own in lines]).tolist()
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        out[0].append(np.concatenate([np.empty(0, np.int64), *ids[start:end]]))
-        out[1].append(np.concatenate([np.empty(0, np.uint8), *marks[start:end]]))
-        out[1][-1][:1] |= DOCUMENT
-    return out
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += len(document.text) + 1
+        if size >= CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+class _Numbered(NamedTuple):
+    """The tokens of some documents as the files have them, and how many each document has."""
+
+    ids: bytes
+    marks: bytes
+    sizes: list[int]
+
+
+def _numbered(numbering: Numbering, kind: np.dtype[Any], texts: list[str]) -> _Numbered:
+    found = numbering("\n".join(texts))
+    marks = found.words * np.uint8(WORD)
+    marks[found.lines[found.lines < len(marks)]] |= SENTENCE
+    lines = np.cumsum([0, *(text.count("\n") + 1 for text in texts)])[:-1]
+    starts = found.lines[lines]
+    marks[starts[starts < len(marks)]] |= DOCUMENT
+    sizes = np.diff(starts, append=len(marks)).tolist()
+    return _Numbered(found.ids.astype(kind).tobytes(), marks.tobytes(), sizes)
 
 
 class Tokens:

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 Span = tuple[int, int]
-KNOWN = "\u4e00-\u9fd5"  # the characters that jieba's own search takes; the rest it gives back one by one
+FIRST, LAST = "\u4e00", "\u9fd5"  # the characters that jieba's own search takes; the rest it gives back one by one
+KNOWN = f"{FIRST}-{LAST}"
 REMEMBERED = 1 << 16  # answers of the model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from regard import disk
 from regard.batch import Encoding
 from regard.errors import Problem
+from regard.text.chinese import KNOWN
 
 FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -61,6 +63,21 @@ class Tokenizer:
     def definition(self) -> str:
         """All that decides which tokens a text becomes, as `tokenizer.json`."""
         return str(self._whole.to_str(pretty=True))
+
+    def parts(self) -> tuple[bool, bool]:
+        """Whether no token depends on what stands beyond a space, and none on what stands beside a Chinese character.
+
+        Known of BERT's own rules; of all others it is not, and of added tokens that hold or look at such characters.
+        """
+        about = json.loads(self.definition())
+        kinds = [(about[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
+        added = about["added_tokens"]
+        if kinds != ["BertNormalizer", "BertPreTokenizer", "WordPiece"] or any(
+            token["lstrip"] or token["rstrip"] or token["single_word"] or " " in token["content"] for token in added
+        ):
+            return False, False
+        chinese = any(re.search(f"[{KNOWN}]", token["content"]) for token in added)
+        return True, about["normalizer"]["handle_chinese_chars"] and not chinese
 
     @property
     def size(self) -> int:

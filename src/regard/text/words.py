@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from regard.batch import Encoding
 from regard.errors import Problem, nearest
 from regard.text.chinese import KNOWN, Cutter
+from regard.text.lattice import Lattice
 
 Span = tuple[int, int]
 Segmenter = Callable[[str], list[Span]]  # character spans of words: ascending, apart, none with a space, none empty
@@ -97,6 +99,23 @@ def _by_script(text: str) -> list[Span]:
 
 def _by_jieba(text: str) -> list[Span]:
     return [(start, end) for word, start, end in _jieba().tokenize(text) if not word.isspace()]
+
+
+def altered() -> bool:
+    """Whether jieba's dictionary was altered in this process, of which others would not know."""
+    if sys.modules.get("jieba") is None:
+        return False
+    jieba = _jieba()
+    plain = jieba.Tokenizer()
+    plain.initialize()
+    own, plain = ((found.total, len(found.FREQ)) for found in (jieba.dt, plain))
+    return own != plain or bool(jieba.finalseg.Force_Split_Words)
+
+
+@lru_cache
+def lattice() -> Lattice:
+    """What finds the words of many runs of Chinese characters; raises `Problem` where jieba is missing."""
+    return Lattice(_jieba(), _cutter())
 
 
 @lru_cache

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from regard.data import processes
 from regard.data.corpora import build as making
 from regard.data.corpora import clean, counts, shards
 from regard.data.corpora.plan import Mix, Plan, Source, read
@@ -88,10 +89,11 @@ def test_every_document_is_kept_or_dropped_with_its_reason(plan, tmp_path):
 
 
 def test_processes_make_no_difference(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0)
     monkeypatch.setattr(making, "CHUNK", (5_000, 7))
     monkeypatch.setattr(shards, "SIZE", 10_000)
-    for processes in (1, 2):
-        making.build(read(plan), tmp_path / f"out{processes}", processes=processes)
+    for count in (1, 2):
+        making.build(read(plan), tmp_path / f"out{count}", processes=count)
     assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
     assert len(list((tmp_path / "out1").glob("shard-*"))) > 3
 
@@ -123,7 +125,8 @@ def test_a_build_killed_by_the_system_leaves_no_process_and_goes_on(plan, tmp_pa
     (tmp_path / "one.txt.xz").write_bytes(
         lzma.compress(b"\n\n".join(b"The word %d that they have, and it is not to be." % n for n in range(9_000)))
     )
-    command = [sys.executable, "-m", "regard", "corpus", "build", str(plan), "--out", str(tmp_path / "out")]
+    code = "from regard.data import processes; processes.PATIENCE = 0; from regard.cli import main; main()"
+    command = [sys.executable, "-c", code, "corpus", "build", str(plan), "--out", str(tmp_path / "out")]
     running = subprocess.Popen([*command, "--processes", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob(".work/*/000000.npz")) and time.monotonic() < deadline:
@@ -154,17 +157,18 @@ def test_a_finished_corpus_is_not_built_over(plan, tmp_path):
         making.build(read(plan), tmp_path / "out", processes=1)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_damage_is_a_problem_and_what_was_done_stays(plan, tmp_path, processes):
+@pytest.mark.parametrize("count", [1, 2])
+def test_damage_is_a_problem_and_what_was_done_stays(plan, tmp_path, count, monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0)
     whole = (tmp_path / "two.jsonl.gz").read_bytes()
     (tmp_path / "two.jsonl.gz").write_bytes(whole[:-30])
     with pytest.raises(Problem, match=r"two\.jsonl\.gz breaks off"):
-        making.build(read(plan), tmp_path / "out", processes=processes)
+        making.build(read(plan), tmp_path / "out", processes=count)
     assert not (tmp_path / "out" / "corpus.json").exists()
-    if processes == 1:
+    if count == 1:
         assert len(list((tmp_path / "out" / ".work").glob("*/done.json"))) == 1
     (tmp_path / "two.jsonl.gz").write_bytes(whole)
-    assert making.build(read(plan), tmp_path / "out", processes=processes)["documents"] == 80
+    assert making.build(read(plan), tmp_path / "out", processes=count)["documents"] == 80
     assert not (tmp_path / "out" / ".work").exists()
 
 

@@ -9,13 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,15 +23,16 @@ from regard.data.corpora import chunks, duplicates, plan, shards
 from regard.data.corpora import sources as readers
 from regard.data.corpora.counts import manifest
 from regard.data.corpora.unpacking import Progress
+from regard.data.processes import Here, Workers
 from regard.errors import Problem
 
 FORMAT = 1  # goes up when other text comes out of the same plan
 CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process cleans at once
 MANIFEST = "corpus.json"
+CURE = "Call again with fewer --processes: what is done is kept."
 READING = 0.8  # share of the time that reading and cleaning take, as the progress bar shows it
 
 Advance = Callable[[float], object]
-Submit = Callable[..., "Future[Any]"]
 
 
 class File(NamedTuple):
@@ -72,13 +69,13 @@ def build(
     ]
     for file in files:
         disk.make_folder(file.folder)
-    with _pool(processes or os.cpu_count() or 1) as (submit, ahead):
-        _clean(wanted, files, submit, ahead, lambda share: advance(READING * share))
+    with Workers(processes, cure=CURE) as workers:
+        _clean(wanted, files, workers, lambda share: advance(READING * share))
         table = _table(files)
         same, near = _duplicates(wanted, table, work)
         todo = shards.planned(table, [source.name for source in wanted.sources], same, near)
         digests = []
-        for digest in _ordered(submit, ahead, (partial(shards.write, shard, out) for shard in todo)):
+        for digest in workers.ordered(partial(shards.write, shard, out) for shard in todo):
             digests.append(digest)
             advance(READING + (1 - READING) * len(digests) / len(todo))
     shards.clear(out, [shard.name for shard in todo])
@@ -118,53 +115,7 @@ def _key(*parts: Any) -> str:
     return hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
-@contextmanager
-def _pool(processes: int) -> Iterator[tuple[Submit, int]]:
-    """What carries out work elsewhere, and how much may be under way; one process alone is this one."""
-    if processes == 1:
-        yield _at_once, 0
-        return
-    import multiprocessing
-
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), chunks.begin)
-    try:
-        yield pool.submit, 2 * processes
-        pool.shutdown()
-    except BrokenProcessPool:
-        raise Problem(
-            "A process that cleaned documents was ended by the system, likely for want of memory. Call again with "
-            "fewer --processes: what is done is kept."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _at_once(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(work(*arguments))
-    return future
-
-
-class _Here(partial):  # type: ignore[type-arg]
-    """Work for this process, when all that was named before it is done."""
-
-
-def _ordered(submit: Submit, ahead: int, todo: Iterable[Callable[[], Any]]) -> Iterator[Any]:
-    """The outcome of each piece of work, in order, with so many of them under way."""
-    under_way: deque[Any] = deque()
-    for work in todo:
-        under_way.append(work if isinstance(work, _Here) else submit(work))
-        while len(under_way) > ahead:
-            yield _outcome(under_way.popleft())
-    while under_way:
-        yield _outcome(under_way.popleft())
-
-
-def _outcome(work: Any) -> Any:
-    return work() if isinstance(work, _Here) else work.result()
-
-
-def _clean(wanted: plan.Plan, files: list[File], submit: Submit, ahead: int, advance: Advance) -> None:
+def _clean(wanted: plan.Plan, files: list[File], workers: Workers, advance: Advance) -> None:
     """Leaves the cleaned chunks of every file on disk, but for those that are there."""
     total = max(1, sum(file.stamp[0] for file in files))
     before = 0
@@ -183,10 +134,10 @@ def _clean(wanted: plan.Plan, files: list[File], submit: Submit, ahead: int, adv
                         task = chunks.Task(target, wanted.sources[file.source], markup, wanted.clean, documents)
                         yield partial(chunks.work, task)
                 fact = {"chunks": count, "bytes": file.stamp[0], "sha256": readers.digest(file.path)}
-                yield _Here(disk.write_text, file.folder / "done.json", disk.to_json(fact))
+                yield Here(disk.write_text, file.folder / "done.json", disk.to_json(fact))
             before += file.stamp[0]
 
-    for _ in _ordered(submit, ahead, todo()):
+    for _ in workers.ordered(todo()):
         pass
 
 

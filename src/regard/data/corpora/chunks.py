@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,22 +114,6 @@ def write_rows(found: Iterable[dict[str, Any]], path: Path, level: int = 6) -> N
                 packed.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
     disk.write_whole(path, write)
-
-
-def begin() -> None:
-    """Makes a process of a pool leave interrupts to its parent, and end when that has ended, however it did."""
-    import multiprocessing
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _rows(target: Path, kind: str) -> Path:
