@@ -132,6 +132,16 @@ def test_a_larger_budget_goes_on_to_the_bits_of_a_run_that_had_it_from_the_start
     assert weights(again) == weights(once)
 
 
+def test_a_larger_budget_that_was_killed_before_its_first_step_is_not_taken_for_finished(novel, tmp_path):
+    out = tmp_path / "run"
+    pretrain(recipe(out, novel, "budget=10steps", "evaluation.times=1"))
+    larger = recipe(out, novel, "budget=20steps", "evaluation.times=1")
+    recipes.write(larger, out / "recipe.toml")  # as far as the killed call came
+    pretrain(larger, resume=True)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "result"] == [20]
+
+
 BUDGETS = [("6000tokens", range(11, 15)), ("0.5epochs", range(25, 45)), ("2s", None)]
 
 

@@ -272,10 +272,9 @@ def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
     if not resume:
         raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
     before = recipes.read(old, Pretraining())
-    finished = not (folder / "state.pt").exists() and any(
-        row["kind"] == "result" for row in Journal(folder, None).rows()
-    )
-    if finished and (before.budget, before.train.cooldown) == (recipe.budget, recipe.train.cooldown):
+    # Not by the recipe: one with a larger budget is written before its run has begun.
+    endings = [row["ending"] for row in Journal(folder, None).rows() if row["kind"] == "result"]
+    if _ending(recipe) in endings and not (folder / "state.pt").exists():
         raise Problem(
             f"The run in {folder} is finished: its model is in {folder / 'model'}. To go on, give a larger budget, for "
             f"example regard pretrain --resume --out {folder} budget=2h."
