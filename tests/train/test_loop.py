@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,3 +218,17 @@ def test_a_larger_budget_goes_on_from_the_trunk_of_a_smaller_to_the_same_bits(ti
     long = weights(30)
     assert torch.equal(weights(10, resume=copy.deepcopy(kept[0])), short)
     assert torch.equal(weights(30, resume=kept[0]), long) and not torch.equal(short, long)
+
+
+@pytest.mark.parametrize("step", [10, 7])  # with a row of its own, and without
+def test_the_last_row_of_a_run_by_the_clock_says_that_it_is_over(model, step):
+    count = iter(range(1, 99))
+
+    def slow(model, batch):
+        time.sleep(1.2 if next(count) == step else 0)
+        return classify(model, batch)
+
+    rows: list[dict] = []
+    plan = Budget(amount=0.02, unit="minutes", most=4096, bfloat16=False)  # of one batch a step
+    run(model, plan, Outside(log=rows.append), objective=slow)
+    assert rows[-1]["step"] == step and rows[-1]["progress"] == 1

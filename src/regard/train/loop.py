@@ -107,11 +107,10 @@ def fit(
         now.step += 1
         factor = plan.rate(now, share)
         norm = optimizer.step(factor)
-        after = plan.progress(now)
         now.seconds = time.monotonic() - began
         window.losses.append(loss)
         if now.step % plan.log_steps == 0 or now.step == 1:
-            outside.log(window.row(now, after, optimizer.learning_rate * factor, norm))
+            outside.log(window.row(now, plan.progress(now), optimizer.learning_rate * factor, norm))
         if outside.evaluate and plan.due(now, share):
             _evaluate(now, optimizer, plan, outside)
             window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
