@@ -4,7 +4,6 @@ regard.load(name_or_folder)      a model with its tokenizer: model(texts), model
 regard.Classifier(model=...)     fit, predict, in scikit-learn's manners; also Regressor
 """
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,13 +12,16 @@ if TYPE_CHECKING:
     from regard.system import load
 
 __all__ = ["Classifier", "Problem", "Regressor", "__version__", "load"]
-__version__ = version("regard")
 
-# The door is light: torch is imported by the first name that needs it.
+# The door is light: torch is imported by the first name that needs it, and the version read when it is asked for.
 _ROOMS = {"Classifier": "estimator", "Problem": "errors", "Regressor": "estimator", "load": "system"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("regard")
     if name not in _ROOMS:
         raise AttributeError(f"module 'regard' has no attribute '{name}'")
     from importlib import import_module

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.batch import Encoding
-from regard.data.pretraining import frame
+from regard.data.pretraining import frame, framed
 from regard.data.tokens import Document, Tokens, write
 from regard.text.tokenizer import Tokenizer
 
@@ -32,15 +32,13 @@ def of_tokens(
     passages of each language are drawn by lot until they have `most` tokens together or just more.
     """
     first, last, _ = frame(tokenizer)
-    rows = tokens.sequences(length - 2)
-    rows = rows if documents is None else rows[documents[rows[:, 2]]]
+    rows = tokens.sequences(length - 2, documents)
     languages = tokens.documents[rows[:, 2], 1]
     chosen = range(len(rows)) if most is None else drawn(rows[:, 1] - rows[:, 0], languages, most, seed)
     found: list[Passage] = []
     for row in chosen:
-        ids, words = tokens.read(*rows[row, :2].tolist())
-        ids, words = np.concatenate([[first], ids, [last]]), np.concatenate([[-1], words, [-1]])
-        found.append((tokens.languages[languages[row]], Encoding(ids, np.zeros_like(ids), words=words)))
+        ids, words, segments = framed(tokens, first, last, rows[row, :2].tolist())
+        found.append((tokens.languages[languages[row]], Encoding(ids, segments, words=words)))
     return found
 
 

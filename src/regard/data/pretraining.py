@@ -54,8 +54,7 @@ class HiddenWords(Shuffled):
     ) -> None:
         self.first, self.last, self.alphabet = frame(tokenizer)
         self.tokens, self.rule = tokens, rule
-        rows = tokens.sequences(length - self.specials)
-        self.sequences = rows if documents is None else rows[documents[rows[:, 2]]]
+        self.sequences = tokens.sequences(length - self.specials, documents)
         if not len(self.sequences):
             raise Problem("No document is left to learn from. Give a corpus with more of them, or hold out less.")
         self.languages, sources = tokens.documents[self.sequences[:, 2], 1:].T
@@ -96,13 +95,21 @@ class HiddenWords(Shuffled):
 
     def framed(self, *parts: Sequence[int], label: int = -1) -> Text:
         """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], of parts of the corpus, given by where they begin and end."""
-        ids, words, segments = [np.array([self.first])], [np.array([-1])], [np.array([0])]
-        for segment, (start, stop) in enumerate(parts):
-            own, numbers = self.tokens.read(start, stop)
-            ids += [own, np.array([self.last])]
-            words += [numbers, np.array([-1])]
-            segments.append(np.full(len(own) + 1, segment))
-        return Text(np.concatenate(ids), np.concatenate(words), np.concatenate(segments), label)
+        return Text(*framed(self.tokens, self.first, self.last, *parts), label)
+
+
+Arrays = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def framed(tokens: Tokens, first: int, last: int, *parts: Sequence[int]) -> Arrays:
+    """Parts of a corpus behind `first`, each with `last` behind it: ids, word numbers and segments, as in `Text`."""
+    ids, words, segments = [np.array([first])], [np.array([-1])], [np.array([0])]
+    for segment, (start, stop) in enumerate(parts):
+        own, numbers = tokens.read(start, stop)
+        ids += [own, np.array([last])]
+        words += [numbers, np.array([-1])]
+        segments.append(np.full(len(own) + 1, segment))
+    return np.concatenate(ids), np.concatenate(words), np.concatenate(segments)
 
 
 def frame(tokenizer: Tokenizer) -> tuple[int, int, Alphabet]:

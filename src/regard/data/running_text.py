@@ -40,7 +40,6 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
     already is taken. Raises `Problem` for text that cannot be read.
     """
     corpus = _corpus(recipe.corpus, folder, share)
-    said = []
     if tokenizer is None:
         tokenizer = _tokenizer(recipe, corpus, folder, share)
     key = hashlib.blake2b(digest_size=8)
@@ -48,11 +47,10 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
         key.update(part)
     place = (corpus if os.access(corpus, os.W_OK) else folder) / "tokens" / key.hexdigest()
     if not place.exists():
-        words = reading.documents(corpus, share("numbering tokens"))
-        write(place, words, tokenizer, words=recipe.words)
+        write(place, reading.documents(corpus, share("numbering tokens")), tokenizer, words=recipe.words)
     tokens = Tokens(place, tokenizer)
-    said.append(f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}")
-    return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), said)
+    said = f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}"
+    return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), [said])
 
 
 def _corpus(name: str, folder: Path, share: Share) -> Path:

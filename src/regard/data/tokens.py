@@ -11,7 +11,6 @@ The files are read where they lie (mapped), so that memory does not grow with th
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -152,26 +151,30 @@ class Tokens:
         if about["tokenizer"] != digest(tokenizer):
             raise Problem(f"The tokens in {folder} were numbered by another tokenizer. Delete it, and make it anew.")
 
-    def sequences(self, room: int) -> NDArray[np.int64]:
+    def sequences(self, room: int, documents: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """As many neighbouring sentences of a document as fit in `room` tokens, and where longer ones are parted.
 
         (sequences, 3): where each begins and ends, and the number of its document (the full sentences of one document
-        of Liu et al. 2019).
+        of Liu et al. 2019). `documents` says which are read, such as those of `held_out`; all where it is None.
         """
-        sentences = np.flatnonzero(self.marks & SENTENCE)
-        begins = np.append(sentences, len(self.ids)).tolist()
-        documents = (np.searchsorted(self.documents[:, 0], sentences, "right") - 1).tolist()
+        begins = np.flatnonzero(self.marks & SENTENCE)
+        ends = np.append(begins[1:], len(self.ids))
+        owners = np.searchsorted(self.documents[:, 0], begins, "right") - 1
+        chosen = slice(None) if documents is None else documents[owners]
         out: list[tuple[int, int, int]] = []
-        start = 0
-        for place, (begin, end) in enumerate(itertools.pairwise(begins)):
-            if begin > start and (documents[place] != documents[place - 1] or end - start > room):
-                out.append((start, begin, documents[place - 1]))
-                start = begin
+        start = stop = own = -1
+        for begin, end, owner in zip(*(part[chosen].tolist() for part in (begins, ends, owners)), strict=True):
+            if owner != own or end - start > room:
+                if stop > start:
+                    out.append((start, stop, own))
+                start, own = begin, owner
             while end - start > room:
-                out.append((start, start + room, documents[place]))
+                out.append((start, start + room, own))
                 start += room
-        out.append((start, len(self.ids), documents[-1]))
-        return np.array([row for row in out if row[1] > row[0]], dtype=np.int64)
+            stop = end
+        if stop > start:
+            out.append((start, stop, own))
+        return np.array(out, dtype=np.int64).reshape(-1, 3)
 
     def held_out(self, share: float, most: int, *, seed: int = 0) -> NDArray[np.bool_]:
         """Which documents to hold out: of each language some by lot, until `share` of its tokens or `most` of them.
