@@ -105,6 +105,21 @@ def test_json_lines_keep_or_report_every_line(tmp_path):
         all_of(path, text="texts")
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_questions_give_the_passages_that_they_are_about(tmp_path, indent):
+    path = tmp_path / "dev.json.gz"
+    table = {"data": [{"paragraphs": [{"context": "one\ntwo", "qas": []}, {"context": "二"}]}, {"paragraphs": []}]}
+    path.write_bytes(gzip.compress(json.dumps(table, indent=indent).encode()))
+    found = all_of(path, format="squad")
+    assert [(document.text, document.place) for document in found] == [
+        ("one\ntwo", "dev.json.gz passage 1"), ("二", "dev.json.gz passage 2"),
+    ]  # fmt: skip
+    for damaged in ('{"data": [{"title": "one"}]}', "[]", '{"data": ', "3"):
+        path.write_bytes(gzip.compress(damaged.encode()))
+        with pytest.raises(Problem, match="not in the form of SQuAD"):
+            all_of(path, format="squad")
+
+
 def test_parquet_is_read_row_by_row(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"body": ["one", None, "二"]}), path)

@@ -23,7 +23,7 @@ class Source:
 
     name: str
     path: str  # relative to the TOML; * and ** stand for many files
-    format: Literal["auto", "text", "jsonl", "parquet", "wikipedia"] = "auto"
+    format: Literal["auto", "text", "jsonl", "parquet", "squad", "wikipedia"] = "auto"
     language: Literal["", "en", "zh"] = ""  # empty: any of them; given: a document in another is dropped
     text: str = "text"  # which column of jsonl or parquet
     document: Literal["blank line", "line", "file"] = "blank line"  # of format text: what ends a document

@@ -46,7 +46,7 @@ def documents(path: Path, source: Source, progress: Progress) -> Iterator[Docume
     if kind(path, source) == "parquet":
         yield from _parquet(path, source, progress)
     else:
-        readers = {"text": _text, "jsonl": _json, "wikipedia": _wikipedia}
+        readers = {"text": _text, "jsonl": _json, "squad": _squad, "wikipedia": _wikipedia}
         with opened(path, progress) as stream:
             yield from readers[kind(path, source)](path, source, stream)
 
@@ -115,7 +115,7 @@ def kind(path: Path, source: Source) -> str:
     if found := next((kind for ending, kind in KINDS.items() if name.endswith(ending)), ""):
         return found
     raise Problem(
-        f'The name {path.name} does not tell what is in the file. Say format = "text", "jsonl", "parquet" or '
+        f'The name {path.name} does not tell what is in the file. Say format = "text", "jsonl", "parquet", "squad" or '
         f'"wikipedia" for its source; known endings are {", ".join(KINDS)}, each also with {", ".join(PACKINGS)}.'
     )
 
@@ -196,6 +196,20 @@ def _json(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
             if not good and source.text not in row:
                 raise Problem(_no_column(path, source, list(row)))
             yield _told(path, f"line {number}", line)._replace(reason="no text")
+
+
+def _squad(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
+    """The passages that are asked about, in the form that SQuAD's files have (Rajpurkar et al. 2016)."""
+    try:
+        articles = json.loads("\n".join(line for _, line in _lines(path, source, stream)))["data"]
+        passages = [str(part["context"]) for article in articles for part in article["paragraphs"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Problem(
+            f"{path} is not in the form of SQuAD, data: [{{paragraphs: [{{context}}]}}] ({error}). Say another format "
+            f"for source {source.name}, or fetch the file again."
+        ) from None
+    for number, passage in enumerate(passages, 1):
+        yield from _parted(path, f"passage {number}", passage)
 
 
 def _no_column(path: Path, source: Source, names: list[str]) -> str:
