@@ -74,7 +74,8 @@ def speed(language: str, options: Any) -> dict[str, Any]:
         LINES: lambda: line_by_line(tokenizer, lines),
         IDS: lambda: [tokenizer.encode(batch, max_length=1 << 30) for batch in batches(lines)],
     }
-    seconds = common.take_turns({name: processor(run) for name, run in runs.items()}, options.rounds)
+    turns = {name: common.timed(run, time.process_time) for name, run in runs.items()}
+    seconds = common.take_turns(turns, options.rounds)
     return {
         name: {
             "characters_per_second": common.spread([len(text) / s for s in own]),
@@ -82,17 +83,6 @@ def speed(language: str, options: Any) -> dict[str, Any]:
         }
         for name, own in seconds.items()
     }
-
-
-def processor(job: Callable[[], Any]) -> Callable[[], float]:
-    """The job as a contender that gives the seconds of the processor that it took."""
-
-    def run() -> float:
-        began = time.process_time()
-        job()
-        return time.process_time() - began
-
-    return run
 
 
 def batches(lines: list[str]) -> Iterator[list[str]]:

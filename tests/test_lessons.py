@@ -136,7 +136,7 @@ def test_a_pooler_that_a_checkpoint_has_is_kept(tiny, days, tmp_path):
 def replaced(days, tmp_path_factory):
     """A run that has learnt to detect replaced tokens: where it is, what it came to, and what it logged."""
     out, rows = tmp_path_factory.mktemp("runs") / "replaced", []
-    changes = ["train.objective=replaced", "budget=150steps", "masking.unit=token"]
+    changes = ["train.objective=replaced", "budget=300steps", "masking.unit=token"]
     return out, pretrain(recipe(out, days, *changes), watch=rows.append), rows
 
 

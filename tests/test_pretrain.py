@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_a_run_learns_to_guess_hidden_words_of_text_that_was_held_out(made):
     (english,) = result.guesses
     assert english.language == "en" and english.top1.value > 0.5 and english.pseudo.value < 10
     steps = [row for row in rows if row["kind"] == "step"]
-    assert steps[0]["loss"] > 4.5 > 2.5 > steps[-1]["loss"]
+    assert steps[0]["loss"] > 3.5 > 2.5 > steps[-1]["loss"]
     wanted = {"accuracy_en", "tokens_per_second", "operations_per_second", "share_of_peak", "seconds_left"}
     assert wanted <= steps[-1].keys() and steps[-1]["seconds_left"] == 0 < steps[0]["seconds_left"]
     measured = [row for row in rows if row["kind"] == "evaluation"]
@@ -165,7 +166,8 @@ def test_a_published_checkpoint_is_gone_on_with(made, novel, tmp_path):
     before, after = (safetensors.torch.load_file(folder / "model" / "model.safetensors") for folder in (parent, out))
     assert before.keys() == after.keys() and not (out / "vocab").exists()
     assert (out / "model" / "vocab.txt").read_bytes() == (parent / "model" / "vocab.txt").read_bytes()
-    assert str(parent) in str(regard.load(out).card.lineage["parent"])
+    lineage = regard.load(out).card.lineage
+    assert lineage["model"] == str(parent) and lineage["parent"]["budget"] == "1000steps"
 
 
 def test_an_encoder_without_a_head_for_words_gets_one(novel, tiny, tmp_path):
@@ -271,6 +273,33 @@ def test_a_damaged_file_of_tokens_is_said_and_what_was_learnt_is_kept(novel, tmp
     ids.write_bytes(whole)
     assert before == (weights(out), (out / "trunk.pt").read_bytes())
     pretrain(recipe(out, novel, "budget=20steps"), resume=True)
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_to_the_same_bits(novel, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    pretrain(recipe(whole, novel, "budget=40steps", "evaluation.times=1"))
+    pretrain(recipe(out, novel, "budget=10steps", "evaluation.times=1"))
+    before = weights(out), (out / "trunk.pt").read_bytes()
+    more = ["budget=40steps", "evaluation.times=1", "train.save_minutes=0", "--resume"]
+    room = len(before[1]) // 2  # bytes of a file: more than the weights have, fewer than a state
+    done = subprocess.run(
+        command(out, novel, *more), capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )  # fmt: skip
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "cannot be written: File too large. Free some space" in said, said
+    assert before == (weights(out), (out / "trunk.pt").read_bytes()) and not list(out.glob("*.partial"))
+    pretrain(recipe(out, novel, *more[:-1]), resume=True)
+    assert weights(out) == weights(whole)
+
+
+def test_a_bad_byte_spoils_its_document_alone(novel, tmp_path):
+    text = tmp_path / "novel.txt"
+    text.write_bytes(novel.read_bytes().replace(b"sailor", b"sail\xffr", 1))
+    pretrain(recipe(tmp_path / "run", text, "budget=2steps", "evaluation.times=1"))
+    about = json.loads((tmp_path / "run" / "corpus" / "corpus.json").read_text())
+    assert about["dropped"]["undecodable"] == 1 and about["documents"] > 100
+    assert list((tmp_path / "run" / "corpus").glob("dropped-undecodable-*"))
 
 
 def test_the_verb_shows_what_it_does(novel, tmp_path):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -31,6 +32,7 @@ from regard.model.cost import (
 from regard.model.electra import Electra, generator_for, guesser, settle, smaller
 from regard.model.heads import Detector, Head, Model
 from regard.model.pooling import First
+from regard.model.start import know_frequencies
 from regard.model.words import WordHead
 from regard.recipe import Pretraining
 from regard.system import System
@@ -50,7 +52,12 @@ class Words:
     def equip(self) -> None:
         """Gives the model what it lacks for this lesson."""
         if self.model.words is None:
-            self.model.words = WordHead(self.model.encoder.config).to(self.system.device)
+            self.model.words = self.informed(WordHead(self.model.encoder.config)).to(self.system.device)
+
+    def informed(self, head: WordHead) -> WordHead:
+        """A fresh head that knows how frequent words are."""
+        know_frequencies(head, torch.from_numpy(self.text.tokens.counts(~self.held)))
+        return head
 
     @property
     def trained(self) -> nn.Module:
@@ -62,12 +69,12 @@ class Words:
         """What guesses hidden words, for the measures."""
         return self.model
 
-    def batches(self, rule: Masking, documents: NDArray[np.bool_]) -> HiddenWords:
-        """What is learnt from, or measured on, of some documents."""
+    def batches(self, rule: Masking, documents: NDArray[np.bool_], *, anywhere: bool = False) -> HiddenWords:
+        """What is learnt from, or measured on, of some documents; those `anywhere` begin at any position."""
         return READERS[self.recipe.text.pairs](
             self.text.tokens, self.text.tokenizer, rule, length=self.recipe.text.length,
             batch_tokens=self.recipe.train.batch_tokens, seed=self.recipe.seed, documents=documents,
-            times=self.text.times,
+            times=self.text.times, positions=anywhere * self.model.encoder.config.positions,
         )  # fmt: skip
 
     def objective(self) -> Objective:
@@ -135,7 +142,10 @@ class Replaced(Words):
         if self.model.detector is None:
             self.model.detector = Detector(config).to(device)
         shape = smaller(config, width=settings.width, layers=settings.layers)
-        self.electra = Electra(self.model, generator_for(self.model, shape).to(device))
+        generator = generator_for(self.model, shape)
+        assert generator.words is not None
+        self.informed(generator.words)
+        self.electra = Electra(self.model, generator.to(device))
         self.settled = guesser(shape).to(device)  # made once, so that measuring draws no random weights
 
     @property

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from regard import disk
 from regard import recipe as recipes
-from regard.card import Card, build
+from regard.card import Card, build, read_card
 from regard.data.examples import choose
 from regard.data.masking import Masking
 from regard.data.running_text import RunningText, Share, gather
@@ -33,6 +33,7 @@ from regard.measure.scores import Score
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
 from regard.model.cost import peak
+from regard.model.start import look_nearby
 from regard.recipe import Pretraining
 from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
@@ -102,10 +103,10 @@ def pretrain(
 def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tell: Tell) -> Words:
     """The encoder to go on with, or a fresh one, with all that the recipe's lesson adds to it."""
     shape, length, kind = recipe.model, recipe.text.length, lesson_of(recipe)
-    parent = None
+    before = Card(max_length=length)
     if shape.name:
         source, origin, _ = open_folder(shape.name, revision=shape.revision)
-        parent = str(source)
+        before = read_card(source, origin)
         if text.tokenizer.size > origin.config.vocabulary:
             raise Problem(
                 f"The vocabulary has {text.tokenizer.size:,} ids and {shape.name} has vectors for "
@@ -126,13 +127,16 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
         )
     card = Card(
         pooling=kind.pooling,
-        max_length=origin.config.positions,
+        max_length=max(length, before.max_length),  # positions beyond have learnt nothing
         lineage={
             "regard": version("regard"), "torch": torch.__version__, "recipe": recipes.digest(recipe),
-            "parent": parent, "text": text.origin, "budget": recipe.budget, "seed": recipe.seed,
+            "model": shape.name, "parent": before.lineage, "text": text.origin, "budget": recipe.budget,
+            "seed": recipe.seed,
         },
     )  # fmt: skip
     model = build(origin, card, dropout=(shape.dropout, shape.attention_dropout))
+    if not shape.name and shape.start == "near":
+        look_nearby(model.encoder)
     place = "cuda" if torch.cuda.is_available() else "cpu"
     config = origin.config
     blank = checkpoints.blank(config, stored=getattr(torch, shape.stored))
@@ -162,7 +166,7 @@ def learn(
     amount, unit = recipes.budget(recipe.budget)
     last = masking.rate if masking.last_rate < 0 else masking.last_rate
     rule = Masking((masking.rate, last), masking.unit, masking.mask, masking.random, masking.keep)
-    loader = lesson.batches(rule, ~held)
+    loader = lesson.batches(rule, ~held, anywhere=recipe.text.begin == "any")
     plan = Budget(
         amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
         batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
@@ -171,7 +175,7 @@ def learn(
     )  # fmt: skip
     optimizer = Optimizer(
         lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
-        clip=settings.clip,
+        clip=settings.clip, muon=settings.optimizer == "muon",
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
@@ -217,7 +221,7 @@ def learn(
     journal.add(row | measure.more | {"ending": _ending(recipe)})
     (folder / "state.pt").unlink(missing_ok=True)
     pages.write(
-        folder / "report.html", title=folder.name, found=measure.guesses, probes=measure.probes,
+        folder / "report.html", title=folder.name, found=measure.guesses, scores=measure.scores, probes=measure.probes,
         shown=pages.samples(lesson.guesser, system.tokenizer, measure.passages, unit=masking.unit),
         history=journal.rows(), said=text.said, recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
     )  # fmt: skip
@@ -264,14 +268,9 @@ def _saved(folder: Path, recipe: Pretraining, text: RunningText, plan: Budget) -
 
 
 def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
-    if not recipe.out:
-        raise Problem("The run has no folder. Name one with --out runs/name.")
-    old = folder / "recipe.toml"
-    if not old.exists():
+    if not recipes.holds_run(recipe.out, resume=resume):
         return
-    if not resume:
-        raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
-    before = recipes.read(old, Pretraining())
+    before = recipes.read(folder / "recipe.toml", Pretraining())
     # Not by the recipe: one with a larger budget is written before its run has begun.
     endings = [row["ending"] for row in Journal(folder, None).rows() if row["kind"] == "result"]
     if _ending(recipe) in endings and not (folder / "state.pt").exists():

@@ -34,7 +34,7 @@ class DataRecipe:
     task: Literal["auto", "classify", "multilabel", "regress"] = "auto"
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "lines"] = "auto"  # lines: a label, a space, the text
     encoding: str = "utf-8"
-    max_length: int = 0  # tokens of a text, special ones included; 0: as many as the checkpoint has positions for
+    max_length: int = 0  # tokens of a text, special ones included; 0: as many as the checkpoint has read
     stride: int = 0  # 0: cut what is longer; more: windows that overlap by this many tokens
     held_out: float = 0.1  # share of train for each split that is not given
 
@@ -93,6 +93,7 @@ class TextRecipe:
     size: int = 24_000  # ids of a vocabulary that is learnt here
     words: Literal["auto", "space", "zh"] = "auto"  # what finds words: by the script, spaces, jieba
     length: int = 128  # tokens of a sequence, special ones included
+    begin: Literal["first", "any"] = "first"  # position of a sequence; any: by lot, so that short ones teach all
     pairs: Literal["none", "next", "order"] = "none"  # parted in two; half have a part of another text, or are swapped
     held_out: float = 0.01  # share of each language's tokens that is measured on, never learnt from
     held_out_tokens: int = 100_000  # but so many of a language at most
@@ -109,6 +110,9 @@ class ShapeRecipe:
     heads: int = 4
     inner_width: int = 1024
     positions: int = 0  # 0: as many as a sequence has tokens
+    start: Literal["near", "random"] = (
+        "near"  # fresh heads look at tokens nearby, or are as Devlin et al. 2019 have them
+    )
     dropout: float = 0.0  # while it pre-trains: a text that is seen once or twice is not learnt by heart
     attention_dropout: float = 0.0
     stored: Literal["float32", "float16"] = "float32"  # precision of the weights on disk
@@ -131,6 +135,7 @@ class BudgetRecipe:
     """What is learnt, and how the weights move: nothing here depends on the budget but the cooldown."""
 
     objective: Literal["words", "replaced"] = "words"  # hidden words are guessed, or replaced tokens are detected
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: orthogonal steps for the matrices of the layers
     batch_tokens: int = 4096  # read at once; a step sums up as many of these as make its size
     step_tokens: int = 16_384  # of a step, in the end
     ramp: int = 1_000_000  # tokens: a step has batch_tokens (1 + read / ramp)^(1/2); 0: step_tokens from the start
@@ -281,6 +286,20 @@ def check(recipe: Recipe | Pretraining) -> None:
             )
     elif not (recipe.train.epochs or recipe.train.steps or recipe.train.minutes):
         raise Problem("The run would never end: give train.epochs, train.steps or train.minutes above 0.")
+
+
+def holds_run(out: str, *, resume: bool) -> bool:
+    """Whether there is a run to go on with; raises `Problem` for no folder, and for a run that is not gone on with."""
+    folder = Path(out)
+    if not out:
+        raise Problem("The run has no folder. Name one with --out runs/name.")
+    if folder.exists() and not folder.is_dir():
+        raise Problem(f"{folder} is a file, and a run needs a folder. Name another with --out.")
+    if not (folder / "recipe.toml").exists():
+        return False
+    if not resume:
+        raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
+    return True
 
 
 def budget(said: str) -> tuple[float, str]:

@@ -83,7 +83,7 @@ def prepare(recipe: Recipe, task: Task, tell: Tell = lambda line: None) -> Syste
         task=examples.task,
         labels=examples.names if examples.task != "regress" else (),
         pooling=pooling,
-        max_length=recipe.data.max_length or origin.config.positions,
+        max_length=recipe.data.max_length or read_card(source, origin).max_length,
         stride=recipe.data.stride,
         scale=scale,
         columns=examples.chosen,
@@ -252,13 +252,7 @@ def _saved(folder: Path, task: Task) -> dict[str, Any] | None:
 
 
 def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
-    if not recipe.out:
-        raise Problem("The run has no folder. Name one with --out runs/name.")
-    if folder.exists() and not folder.is_dir():
-        raise Problem(f"{folder} is a file, and a run needs a folder. Name another with --out.")
-    if (folder / "recipe.toml").exists() and not resume:
-        raise Problem(f"{folder} already holds a run. Go on with it (--resume), name another --out, or delete it.")
-    if resume and (folder / "recipe.toml").exists():
+    if recipes.holds_run(recipe.out, resume=resume):
         if _is_finished(folder):
             raise Problem(
                 f"The run in {folder} is finished: see {folder / 'report.html'}. For another, name another --out."

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from regard import disk, hub, views
 from regard.batch import Encoding, Output, Packed
 from regard.card import Card, build, read_card
-from regard.data.packing import cut, pack
+from regard.data.packing import batches
 from regard.errors import Problem, nearest
 from regard.lens.attribute.explanation import Explanation
 from regard.lens.bind import bound, record
@@ -213,12 +213,11 @@ class System:
 
     def packs(self, encodings: list[Encoding]) -> Iterator[tuple[list[Encoding], Packed]]:
         """Batches of like length, packed on the model's device, which is in evaluation mode."""
-        ordered = sorted(encodings, key=lambda e: len(e.ids))
         # A walk through all modules takes, for one short text, as long as a layer.
         if any(part.training for part in (self.model, *self.model.children())):
             self.model.eval()
-        for span in cut([len(e.ids) for e in ordered], BATCH_TOKENS):
-            yield ordered[span], pack(ordered[span]).to(self.device)
+        for places, packed in batches(encodings, BATCH_TOKENS):
+            yield [encodings[place] for place in places], packed.to(self.device)
 
     def _bound(self, edits: Sequence[Edit], encodings: list[Encoding], packed: Packed) -> dict[str, TapEdit]:
         """The edits for one batch; its tokens are spelt out only where an edit names some."""

@@ -137,7 +137,7 @@ def likeliest(
     assert model.words is not None
     with torch.no_grad():
         packed = pack([encoding]).to(_device(model))
-        states = model.encoder(packed)[torch.from_numpy(places).to(packed.ids.device)]
+        states = model.encoder.at(packed, torch.from_numpy(places).to(packed.ids.device))
         shares, numbers = model.words(states, model.encoder.embeddings.word).softmax(-1).topk(top)
     return [
         [(tokenizer.token(number), share) for number, share in zip(*row, strict=True)]

@@ -95,7 +95,7 @@ def test_help_has_an_example():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train", "none.txt", "--out", "vocab"), "There is no file"),
+        (("train", "none.txt", "--out", "{folder}/vocab"), "There is no file"),
         (("train", "{folder}", "--out", "{folder}/vocab"), "holds no corpus"),
         (("train", "{folder}/empty.txt", "--out", "{folder}/vocab"), "There is no text"),
         (("train", "{folder}/few.txt", "--size", "10", "--out", "{folder}/vocab"), "characters alone need"),

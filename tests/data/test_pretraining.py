@@ -86,6 +86,27 @@ def test_an_epoch_hides_the_asked_share_in_whole_words_and_the_next_other_words(
         assert set(np.flatnonzero(words == word)) <= set(places)  # whole words
 
 
+def test_sequences_may_begin_at_any_position_that_leaves_them_room(store, tokenizer):
+    plain = HiddenWords(store, tokenizer, Masking(), length=32, batch_tokens=1024)
+    shifted = HiddenWords(store, tokenizer, Masking(), length=32, batch_tokens=1024, positions=40)
+    narrow = HiddenWords(store, tokenizer, Masking(), length=32, batch_tokens=256, positions=40)
+    begins, found = set(), []
+    for rows in plain.plan(0):
+        one, other = plain.batch(0, rows), shifted.batch(0, rows)
+        assert torch.equal(one.packed.ids, other.packed.ids) and torch.equal(one.places, other.places)
+        shift = other.packed.positions - one.packed.positions
+        for part in shift.split(one.packed.lengths):
+            assert len(part.unique()) == 1 and 0 <= part[0] <= 40 - len(part)
+            begins.add(int(part[0]) + len(part) == 40)
+            begins.add(int(part[0]))
+    assert begins >= {False, True, *range(9)}
+    for loader in (shifted, narrow):
+        batches = [loader.batch(0, rows) for rows in loader.plan(0)]
+        pairs = [(b.packed.ids.split(b.packed.lengths), b.packed.positions.split(b.packed.lengths)) for b in batches]
+        found.append(sorted((ids.tolist(), at.tolist()) for own in pairs for ids, at in zip(*own, strict=True)))
+    assert found[0] == found[1]
+
+
 def test_batches_are_taken_up_anywhere(store, tokenizer):
     loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=512, seed=1)
     again = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=512, seed=1)

@@ -155,6 +155,17 @@ def test_sequences_hold_as_many_sentences_of_one_document_as_fit(tokenizer, tmp_
             assert end - start > room
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 1_000_000])
+def test_ids_are_counted_in_some_documents(tokenizer, tmp_path, monkeypatch, chunk):
+    store = write(tmp_path / "store", DOCUMENTS, tokenizer)
+    monkeypatch.setattr(tokens, "CHUNK", chunk)
+    for chosen in itertools.product([False, True], repeat=len(store.documents)):
+        bounds = np.append(store.documents[:, 0], len(store.ids))
+        own = [store.ids[bounds[n] : bounds[n + 1]] for n, is_chosen in enumerate(chosen) if is_chosen]
+        expected = np.bincount(np.concatenate([[], *own]).astype(int), minlength=tokenizer.size)
+        assert np.array_equal(store.counts(np.array(chosen)), expected)
+
+
 def test_damage_and_another_tokenizer_are_said(tokenizer, tiny, tmp_path, checkpoint):
     with pytest.raises(Problem, match="not one token"):
         write(tmp_path / "none", [Document("", "en")], tokenizer)

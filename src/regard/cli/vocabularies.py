@@ -14,7 +14,6 @@ from regard.cli.texts import Files, first, lines
 from regard.errors import Problem
 
 if TYPE_CHECKING:
-    from regard.text.tokenizer import Tokenizer
     from regard.text.vocabulary import Fit
     from regard.text.words import Segmenter
 
@@ -76,10 +75,11 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Measure how much of some texts a vocabulary covers, and how many tokens it makes of a word and a character."""
+    from regard.data.running_text import tokenizer_of
     from regard.screen import Screen
     from regard.text import vocabulary
 
-    tokenizer = _tokenizer(name, cased)
+    tokenizer = tokenizer_of(name, cased=cased)
     segment, said = _segmenter()
     with Screen(quiet=as_json) as screen:
         rows = first(lines(files, screen.share("measuring")), texts, itemgetter(0))
@@ -115,16 +115,6 @@ class _Held:
             for text in texts:
                 move(1)
                 yield language, text
-
-
-def _tokenizer(name: str, cased: bool) -> Tokenizer:
-    from regard import hub
-    from regard.data.corpus import Corpus
-    from regard.text import tokenizer
-
-    if Path(name).is_file():
-        return tokenizer.Tokenizer(tokenizer.wordpiece(Corpus(name).lines(), {"do_lower_case": not cased}))
-    return tokenizer.Tokenizer.load(hub.model_folder(name, weights=False))
 
 
 def _segmenter() -> tuple[Segmenter, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,9 @@ class HiddenWords(Shuffled):
 
     Which words depends on the seed, the epoch and the sequence alone: they are the same in batches of any size.
     `documents` says which are read, all where it is None; `times` how often those of a (source, language) come in an
-    epoch: one that comes 1.3 times comes once or, by lot, twice, each time with other words hidden.
+    epoch: one that comes 1.3 times comes once or, by lot, twice, each time with other words hidden. With `positions`
+    a sequence begins at any of so many that leaves room for it, by lot (Kiyono et al. 2021): all of them are learnt by
+    short texts, and a text means the same wherever it stands.
     """
 
     specials = 2  # tokens of a sequence beside its text, at most
@@ -51,7 +54,9 @@ class HiddenWords(Shuffled):
         seed: int = 0,
         documents: NDArray[np.bool_] | None = None,
         times: Mapping[tuple[str, str], float] | None = None,
+        positions: int = 0,
     ) -> None:
+        self.positions = positions
         self.first, self.last, self.alphabet = frame(tokenizer)
         self.tokens, self.rule = tokens, rule
         self.sequences = tokens.sequences(length - self.specials, documents)
@@ -87,7 +92,13 @@ class HiddenWords(Shuffled):
         shown = [Encoding(part, text.segments) for part, text in zip(np.split(ids, ends[:-1]), texts, strict=True)]
         languages = self.languages[own][np.searchsorted(ends, places, "right")]
         parts = places, truth, languages, np.array([text.label for text in texts])
-        return Hidden(pack(shown), *map(torch.from_numpy, parts))
+        packed = pack(shown)
+        if self.positions:
+            room = [max(0, self.positions - size) + 1 for size in sizes]
+            begins = [int(chance.random() * free) for chance, free in zip(chances, room, strict=True)]
+            shift = torch.from_numpy(np.repeat(begins, sizes))
+            packed = dataclasses.replace(packed, positions=packed.positions + shift)
+        return Hidden(packed, *map(torch.from_numpy, parts))
 
     def read(self, row: int, chance: np.random.Generator) -> Text:
         """A sequence with nothing hidden yet; `chance` is its own, by which words are hidden afterwards."""

@@ -67,11 +67,8 @@ def _corpus(name: str, folder: Path, share: Share) -> Path:
 
 
 def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> Tokenizer:
-    name = recipe.vocabulary
-    if name and Path(name).is_file():
-        return Tokenizer(wordpiece(Corpus(name).lines(), {"do_lower_case": True}))
-    if name:
-        return Tokenizer.load(hub.model_folder(name, weights=False))
+    if recipe.vocabulary:
+        return tokenizer_of(recipe.vocabulary)
     learnt = folder / "vocab"
     if not learnt.exists():
         counts = vocabulary.Counts()
@@ -81,3 +78,10 @@ def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> 
         with disk.folder_whole(learnt) as place:
             vocabulary.train(counts, recipe.size, advance=share("joining pieces")).save(place)
     return Tokenizer.load(learnt)
+
+
+def tokenizer_of(name: str, *, cased: bool = False) -> Tokenizer:
+    """That of a list of pieces, one a line, read as `cased` says; of a folder; or of a model on the hub."""
+    if Path(name).is_file():
+        return Tokenizer(wordpiece(Corpus(name).lines(), {"do_lower_case": not cased}))
+    return Tokenizer.load(hub.model_folder(name, weights=False))

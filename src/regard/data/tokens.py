@@ -150,6 +150,7 @@ class Tokens:
             )
         if about["tokenizer"] != digest(tokenizer):
             raise Problem(f"The tokens in {folder} were numbered by another tokenizer. Delete it, and make it anew.")
+        self.vocabulary = tokenizer.size
 
     def sequences(self, room: int, documents: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """As many neighbouring sentences of a document as fit in `room` tokens, and where longer ones are parted.
@@ -189,6 +190,17 @@ class Tokens:
             room = min(share * sizes[self.documents[:, 1] == number].sum(), most)
             out[own[:1]] = share > 0
             out[own[sizes[own].cumsum() <= room]] = True
+        return out
+
+    def counts(self, documents: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How often each id comes in some documents: (vocabulary,)."""
+        out = np.zeros(self.vocabulary, dtype=np.int64)
+        bounds = np.append(self.documents[:, 0], len(self.ids))
+        # Neighbouring documents that are both counted are one piece.
+        edges = np.flatnonzero(np.diff(documents.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+        for start, stop in bounds[edges].tolist():
+            for first in range(start, stop, CHUNK):
+                out += np.bincount(self.ids[first : min(stop, first + CHUNK)], minlength=len(out))
         return out
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from regard.batch import Hidden
 from regard.data.masking import Masking
-from regard.data.packing import batches
 from regard.data.passages import Passage
 from regard.data.pretraining import frame
 from regard.errors import Problem
-from regard.eval.words import check, hidden
+from regard.eval.words import blanked, check, hidden
 from regard.measure.resample import percentiles, resampled_sums
 from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
@@ -51,11 +50,7 @@ def detected(
     chance = torch.Generator(device).manual_seed(seed)  # none of the training's own
     table = np.zeros((len(passages), 4))  # replaced tokens, and those found; original ones, and those left as they are
     with at_rest(discriminator), at_rest(generator):
-        for rows, packed in batches(encodings, BATCH_TOKENS):
-            starts = packed.bounds[:-1].tolist()
-            at = torch.from_numpy(np.concatenate([places[r] + start for r, start in zip(rows, starts, strict=True)]))
-            truth = packed.ids[at]
-            packed.ids[at] = alphabet.mask
+        for rows, packed, at, truth in blanked(encodings, places, alphabet.mask, BATCH_TOKENS):
             batch = Hidden(packed, at, truth, torch.zeros_like(at), torch.full((len(rows),), -1)).to(device)
             states = generator.encoder.at(batch.packed, batch.places)
             assert generator.words is not None

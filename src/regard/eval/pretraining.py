@@ -65,6 +65,7 @@ def write(
     *,
     title: str,
     found: Sequence[Guesses],
+    scores: Mapping[str, Score],
     probes: Mapping[str, Score],
     shown: Sequence[Sample],
     history: list[dict[str, Any]],
@@ -74,6 +75,7 @@ def write(
     """Writes the page; equal findings give equal bytes."""
     sections = {
         "words": ("Hidden words", _scores(found)),
+        **({"others": ("What else was learnt", _others(scores))} if scores else {}),
         "probes": ("Probes", _probes(probes)),
         "guesses": ("What is guessed", _samples(shown)),
         "curves": ("Training", training(_flat(history))),
@@ -99,12 +101,21 @@ def _scores(found: Sequence[Guesses]) -> str:
     return table(head, rows, caption=caption, numbers=(2, 3, 5))
 
 
+def _others(scores: Mapping[str, Score]) -> str:
+    caption = "Shares that are taken for what they are."
+    return _accuracies(("what", "accuracy", "number"), scores, caption)
+
+
 def _probes(probes: Mapping[str, Score]) -> str:
     if not probes:
         return '<p class="none">The recipe names no labelled rows to try the vectors on.</p>'
-    rows = [[name(task), *_cells(score), f"{score.n:,}"] for task, score in probes.items()]
     caption = "Accuracy of a logistic regression on frozen vectors, the means of the last layer."
-    return table(("task", "accuracy", "95 % interval", "", "texts"), rows, caption=caption, numbers=(1, 2, 4))
+    return _accuracies(("task", "accuracy", "texts"), probes, caption)
+
+
+def _accuracies(head: tuple[str, str, str], scores: Mapping[str, Score], caption: str) -> str:
+    rows = [[name(task), *_cells(score), f"{score.n:,}"] for task, score in scores.items()]
+    return table((*head[:2], "95 % interval", "", head[2]), rows, caption=caption, numbers=(1, 2, 4))
 
 
 def _cells(score: Score) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard.batch import Encoding
+from regard.batch import Encoding, Packed
 from regard.data.masking import Alphabet, Masking, chance, hide_all
 from regard.data.packing import batches
 from regard.data.passages import Passage, drawn
@@ -120,12 +120,9 @@ def answers(
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     order: list[Places] = [np.empty(0, np.int64)]
     with at_rest(model):
-        for rows, packed in batches(encodings, BATCH_TOKENS if device.type == "cpu" else GPU_TOKENS):
-            starts = packed.bounds[:-1].tolist()
-            at = torch.from_numpy(np.concatenate([places[r] + start for r, start in zip(rows, starts, strict=True)]))
-            truth = packed.ids[at]
-            packed.ids[at] = mask
-            states = model.encoder(packed.to(device))[at.to(device)]
+        room = BATCH_TOKENS if device.type == "cpu" else GPU_TOKENS
+        for rows, packed, at, truth in blanked(encodings, places, mask, room):
+            states = model.encoder.at(packed.to(device), at.to(device))
             assert model.words is not None
             found.append(model.words.rank(states, model.encoder.embeddings.word, truth.to(device)))
             order += [where[row] for row in rows]
@@ -136,6 +133,21 @@ def answers(
     if found:
         losses[index], ranks[index] = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
     return losses, ranks
+
+
+def blanked(
+    encodings: Sequence[Encoding], places: Sequence[Places], mask: int, room: int
+) -> Iterator[tuple[Places, Packed, torch.Tensor, torch.Tensor]]:
+    """Batches of at most `room` tokens with [MASK] at some places of each sequence.
+
+    Which sequences a batch has, the batch, where in it something is hidden, ascending, and the ids that were there.
+    """
+    for rows, packed in batches(encodings, room):
+        starts = packed.bounds[:-1].tolist()
+        at = torch.from_numpy(np.concatenate([places[r] + start for r, start in zip(rows, starts, strict=True)]))
+        truth = packed.ids[at]
+        packed.ids[at] = mask
+        yield rows, packed, at, truth
 
 
 def check(model: Model, length: int) -> None:

@@ -31,7 +31,7 @@ class WordHead(nn.Module):
 
     def forward(self, states: Tensor, word: Tensor) -> Tensor:
         """(places, width), the encoder's (vocabulary, width) -> (places, vocabulary) float32."""
-        table = word if self.table is None else self.table
+        table = self._table(word)
         return F.linear(self._compared(states).to(table.dtype), table).float() + self.bias
 
     def loss(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,10 +39,8 @@ class WordHead(nn.Module):
 
         The latter two, (places,), have no gradient. No more than `ROOM` logits are held at a time.
         """
-        compared, table = self._compared(states), word if self.table is None else self.table
-        kind = states.device.type
-        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
-        return _CrossEntropy.apply(compared, table, self.bias, truth, precision)  # type: ignore[no-any-return]
+        compared, table = self._compared(states), self._table(word)
+        return _CrossEntropy.apply(compared, table, self.bias, truth, _precision(table))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def rank(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +50,7 @@ class WordHead(nn.Module):
         whatever the precision around, for bfloat16 has too few numbers to tell the likeliest words apart; logits that
         are all alike, or nan, thus rank the true word last. No more than `ROOM` logits are held at a time.
         """
-        compared, table = self._compared(states), (word if self.table is None else self.table).float()
+        compared, table = self._compared(states), self._table(word).float()
         losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
         with torch.autocast(states.device.type, enabled=False):
             for span in _spans(len(compared), len(table)):
@@ -69,23 +67,30 @@ class WordHead(nn.Module):
         The shares of all words are laid end to end, and a lot from 0 to 1 falls into one: noise for each word would
         cost more than the logits. No more than `ROOM` logits are held at a time.
         """
-        rows, table = self._compared(states), word if self.table is None else self.table
-        kind = states.device.type
-        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
-        rows, words = rows.to(precision), table.to(precision)
+        rows, table = self._compared(states), self._table(word)
+        rows, words = rows.to(_precision(table)), table.to(_precision(table))
         drawn = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
         lots = torch.rand(len(rows), 1, generator=chance, device=rows.device)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(states.device.type, enabled=False):
             for span in _spans(len(rows), len(words)):
                 shares = (F.linear(rows[span], words).float() + self.bias).softmax(-1).cumsum_(-1)
                 found = torch.searchsorted(shares, lots[span] * shares[:, -1:], right=True)
                 drawn[span] = found.squeeze(1).clamp_(max=len(words) - 1)  # rounding may lead past the last
         return drawn
 
+    def _table(self, word: Tensor) -> Tensor:
+        return word if self.table is None else self.table
+
     def _compared(self, states: Tensor) -> Tensor:
         """What is compared with every word vector: (places, width) float32."""
         norm = self.norm
         return F.layer_norm(self.dense(states).float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _precision(table: Tensor) -> torch.dtype:
+    """That of products: what autocast says, or the table's own."""
+    kind = table.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
 
 
 def _spans(places: int, words: int) -> Iterator[slice]:

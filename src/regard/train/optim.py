@@ -1,4 +1,4 @@
-"""AdamW for an encoder: proper groups, layer-wise rates, clipping, and a word table that costs what a batch touches."""
+"""AdamW or Muon for an encoder: layer-wise rates, clipping, and a word table that costs what a batch touches."""
 
 from __future__ import annotations
 
@@ -106,16 +106,27 @@ class RowAdamW:
 
 
 class Optimizer:
-    """AdamW over a model: matrices decay, biases and norms do not; lower layers may learn more slowly."""
+    """AdamW over a model: matrices decay, biases and norms do not; lower layers may learn more slowly.
+
+    With `muon` the matrices of the layers take orthogonal steps instead, U V^T for a momentum of U S V^T (Jordan et al.
+    2024), as long as those of AdamW (Liu et al. 2025): all directions of a gradient count, not the few that lead it.
+    """
 
     def __init__(
-        self, model: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float, clip: float
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        layer_decay: float,
+        clip: float,
+        muon: bool = False,
     ) -> None:
         self.learning_rate, self.clip = learning_rate, clip
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         sparse = next((m for m in model.modules() if getattr(m, "sparse", False)), None)
         self.rows: RowAdamW | None = None
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
         depths = _depths(model)
         for name, parameter in model.named_parameters():
             rate = layer_decay ** (max(depths.values()) - depths[name])
@@ -125,12 +136,13 @@ class Optimizer:
             if sparse is not None and parameter is sparse.word:
                 self.rows = RowAdamW(parameter, weight_decay=decay, rate=rate)
             else:
-                groups.setdefault((rate, decay), []).append(parameter)
-        self.rates = [rate for rate, _ in groups]
-        self.dense = torch.optim.AdamW(
-            [{"params": list(ps), "weight_decay": decay} for (_, decay), ps in groups.items()],
-            lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True,
-        )  # fmt: skip
+                orthogonal = muon and parameter.ndim == 2 and "blocks." in name
+                groups.setdefault((orthogonal, rate, decay), []).append(parameter)
+        split: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+        for (orthogonal, rate, decay), parameters in groups.items():
+            split[orthogonal].append({"params": parameters, "weight_decay": decay, "rate": rate})
+        self.dense = torch.optim.AdamW(split[0], lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+        self.muon = torch.optim.Muon(split[1], adjust_lr_fn="match_rms_adamw") if split[1] else None
 
     def prepare(self, ids: Tensor) -> None:
         """Brings the word vectors of a batch up to date before they are read."""
@@ -148,9 +160,10 @@ class Optimizer:
         # Clipping is a division that the fused step makes on its way: a pass less over all gradients.
         excess = (norm / self.clip).clamp_(min=1.0) if self.clip > 0 else None
         self.dense.grad_scale = excess  # type: ignore[attr-defined]
-        for group, rate in zip(self.dense.param_groups, self.rates, strict=True):
-            group["lr"] = self.learning_rate * factor * rate
-        self.dense.step()
+        for part in self._parts():
+            for group in part.param_groups:
+                group["lr"] = self.learning_rate * factor * group["rate"]
+            part.step()  # Muon's is as long whatever the gradient's norm
         if self.rows is not None:
             self.rows.step(self.learning_rate * factor, excess=excess)
         for parameter in self.parameters:
@@ -159,13 +172,18 @@ class Optimizer:
 
     def state(self) -> dict[str, Any]:
         """All moments and counts, as tensors and plain values."""
-        return {"dense": self.dense.state_dict(), "rows": self.rows.state() if self.rows else {}}
+        parts = [part.state_dict() for part in self._parts()]
+        return {"parts": parts, "rows": self.rows.state() if self.rows else {}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up a saved state."""
-        self.dense.load_state_dict(state["dense"])
+        for part, saved in zip(self._parts(), state["parts"], strict=True):
+            part.load_state_dict(saved)
         if self.rows is not None:
             self.rows.restore(state["rows"])
+
+    def _parts(self) -> list[torch.optim.Optimizer]:
+        return [self.dense, self.muon] if self.muon is not None else [self.dense]
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
