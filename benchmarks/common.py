@@ -206,6 +206,24 @@ def timed(job: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
     return run
 
 
+def finished(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of finished runs, if there is one; a line that a kill cut short is left out."""
+    out = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            out.append(json.loads(line))
+        except json.JSONDecodeError:
+            say(f"  a line of {path} is not whole and is left out")
+    return out
+
+
+def keep(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a finished run to such a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, least and most."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}

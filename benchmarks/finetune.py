@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import random
 import re
@@ -415,20 +414,18 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(options.seeds):
         for name in (OURS, options.peer):
             key = _key(options, task, name, seed)
-            if any(row["key"] == key for row in _finished(options.runs)):
+            if any(row["key"] == key for row in common.finished(options.runs)):
                 common.say(f"  {name}, seed {seed}: already in {options.runs}")
                 continue
             row = {"key": key, **_trained(options, task, name, seed)}
-            options.runs.parent.mkdir(parents=True, exist_ok=True)
-            with options.runs.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            common.keep(options.runs, row)
             common.say(f"  {name}, seed {seed}: {row['accuracy']:.4f} after {row['seconds']:.0f} s")
     keys = [_key(options, task, name, seed) for name in (OURS, options.peer) for seed in range(options.seeds)]
     return {
         "benchmark": "finetune accuracy", "machine": common.machine(), "model": options.model,
         "data": DATA[options.model], "texts": len(task.train.texts), "tested": len(task.test.texts),
         "epochs": options.epochs, "settings": settings(options), "contenders": [OURS, options.peer],
-        "runs": [row for row in _finished(options.runs) if row["key"] in keys],
+        "runs": [row for row in common.finished(options.runs) if row["key"] in keys],
     }  # fmt: skip
 
 
@@ -447,17 +444,6 @@ def _trained(options: argparse.Namespace, task: Any, name: str, seed: int) -> di
     seconds = time.perf_counter() - began
     right = [int(a == b) for a, b in zip(predict(task.test.texts), task.test.labels, strict=True)]
     return {"accuracy": statistics.mean(right), "seconds": seconds, "right": "".join(map(str, right))}
-
-
-def _finished(path: Path) -> list[dict[str, Any]]:
-    """The rows of the file of runs; a line that a kill cut short is left out."""
-    out = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            out.append(json.loads(line))
-        except json.JSONDecodeError:
-            common.say(f"  a line of {path} is not whole and is left out")
-    return out
 
 
 def render_accuracy(report: dict[str, Any]) -> str:

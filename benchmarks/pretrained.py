@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -55,13 +54,11 @@ def main() -> None:
 
 def _run(options: argparse.Namespace, task: str, arm: str, seed: int) -> None:
     key = _key(options, task, arm, seed)
-    if key in (row["key"] for row in _finished(options.runs)):
+    if key in (row["key"] for row in common.finished(options.runs)):
         common.say(f"  {task}, {arm}, seed {seed}: already in {options.runs}")
         return
     right = _right(options, task, arm, seed)
-    options.runs.parent.mkdir(parents=True, exist_ok=True)
-    with options.runs.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"key": key, "right": "".join(map(str, right))}) + "\n")
+    common.keep(options.runs, {"key": key, "right": "".join(map(str, right))})
     common.say(f"  {task}, {arm}, seed {seed}: {np.mean(right):.4f}")
 
 
@@ -115,13 +112,9 @@ def _key(options: argparse.Namespace, task: str, arm: str, seed: int) -> list[An
     return [options.model, task, arm, seed, options.epochs, options.rate, options.length]
 
 
-def _finished(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def compared(options: argparse.Namespace, task: str) -> dict[str, Any]:
     """Accuracies by seed, and the difference of the arms with its interval."""
-    rows = {tuple(row["key"]): [int(one) for one in row["right"]] for row in _finished(options.runs)}
+    rows = {tuple(row["key"]): [int(one) for one in row["right"]] for row in common.finished(options.runs)}
     right = {
         arm: np.array([rows[tuple(_key(options, task, arm, seed))] for seed in range(options.seeds)]) for arm in ARMS
     }

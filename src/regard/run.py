@@ -69,6 +69,7 @@ def train(
 def prepare(recipe: Recipe, task: Task, tell: Tell = lambda line: None) -> System:
     """A system with the checkpoint's encoder and a fresh head for the task."""
     source, origin, tokenizer = open_folder(recipe.model.name, revision=recipe.model.revision)
+    before = read_card(source, origin)
     if recipe.data.max_length > origin.config.positions:
         raise Problem(
             f"data.max_length is {recipe.data.max_length}, and {recipe.model.name} has positions for "
@@ -83,7 +84,7 @@ def prepare(recipe: Recipe, task: Task, tell: Tell = lambda line: None) -> Syste
         task=examples.task,
         labels=examples.names if examples.task != "regress" else (),
         pooling=pooling,
-        max_length=recipe.data.max_length or read_card(source, origin).max_length,
+        max_length=recipe.data.max_length or before.max_length,
         stride=recipe.data.stride,
         scale=scale,
         columns=examples.chosen,
@@ -93,7 +94,7 @@ def prepare(recipe: Recipe, task: Task, tell: Tell = lambda line: None) -> Syste
             "recipe": recipes.digest(recipe),
             "model": recipe.model.name,
             "revision": recipe.model.revision,
-            "parent": read_card(source, origin).lineage,
+            "parent": before.lineage,
             "data": task.origin,
             "seed": recipe.seed,
         },
