@@ -135,10 +135,19 @@ def test_a_larger_budget_goes_on_to_the_bits_of_a_run_that_had_it_from_the_start
 
 def test_a_larger_budget_that_was_killed_before_its_first_step_is_not_taken_for_finished(novel, tmp_path):
     out = tmp_path / "run"
-    pretrain(recipe(out, novel, "budget=10steps", "evaluation.times=1"))
+    done = []
+
+    def share(what):
+        done.append(what)
+        return lambda share: None
+
+    pretrain(recipe(out, novel, "budget=10steps", "evaluation.times=1"), share=share)
+    assert "counting neighbours" in done
     larger = recipe(out, novel, "budget=20steps", "evaluation.times=1")
     recipes.write(larger, out / "recipe.toml")  # as far as the killed call came
-    pretrain(larger, resume=True)
+    done.clear()
+    pretrain(larger, resume=True, share=share)
+    assert "counting neighbours" not in done  # the weights are there, and need no start
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["kind"] == "result"] == [20]
 

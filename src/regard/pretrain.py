@@ -33,7 +33,7 @@ from regard.measure.scores import Score
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
 from regard.model.cost import peak
-from regard.model.start import look_nearby
+from regard.model.start import know_neighbours, look_nearby
 from regard.recipe import Pretraining
 from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
@@ -42,6 +42,9 @@ from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import Optimizer
 from regard.train.plans import Budget, Progress
+
+STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
+FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 4 bytes of memory a pair
 
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
@@ -96,6 +99,8 @@ def pretrain(
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         lesson = prepare(recipe, text, held, tell)
+        if recipe.model.start == "near" and not recipe.model.name and not (resume and _begun(folder)):
+            start_near(lesson, share)
         recipes.write(recipe, folder / "recipe.toml")
         return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch)
 
@@ -135,8 +140,6 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
         },
     )  # fmt: skip
     model = build(origin, card, dropout=(shape.dropout, shape.attention_dropout))
-    if not shape.name and shape.start == "near":
-        look_nearby(model.encoder)
     place = "cuda" if torch.cuda.is_available() else "cpu"
     config = origin.config
     blank = checkpoints.blank(config, stored=getattr(torch, shape.stored))
@@ -148,6 +151,20 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
         f"{config.width}, {sum(p.numel() for p in lesson.trained.parameters()):,} weights, on {place}"
     )
     return lesson
+
+
+def start_near(lesson: Words, share: Share) -> None:
+    """Fresh heads look nearby, and words that come often enough begin with vectors that know their neighbours."""
+    encoder, tokens, learnt = lesson.model.encoder, lesson.text.tokens, ~lesson.held
+    look_nearby(encoder)
+    counts = tokens.counts(learnt)
+    words = counts.argsort(stable=True)[::-1][:MOST]
+    words = np.sort(words[counts[words] >= FEWEST])
+    if len(words):
+        near = tokens.neighbours(
+            learnt, words, weights=tokens.drawn(lesson.text.times), advance=share("counting neighbours")
+        )
+        know_neighbours(encoder, torch.from_numpy(words), torch.from_numpy(near))
 
 
 def learn(
@@ -245,9 +262,14 @@ def _ending(recipe: Pretraining) -> str:
     return f"{amount:g} {unit}, cooldown {recipe.train.cooldown:g}"
 
 
+def _begun(folder: Path) -> bool:
+    """Whether there are weights of a run to go on from, so that it needs no start."""
+    return any((folder / name).exists() for name in STATES)
+
+
 def _saved(folder: Path, recipe: Pretraining, text: RunningText, plan: Budget) -> dict[str, Any] | None:
     """The state to go on from: of the killed run, or where its end had begun under another budget, of its trunk."""
-    for name in ("state.pt", "trunk.pt"):
+    for name in STATES:
         if not (folder / name).exists():
             continue
         saved = states.read(folder / name)

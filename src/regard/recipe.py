@@ -111,7 +111,7 @@ class ShapeRecipe:
     inner_width: int = 1024
     positions: int = 0  # 0: as many as a sequence has tokens
     start: Literal["near", "random"] = (
-        "near"  # fresh heads look at tokens nearby, or are as Devlin et al. 2019 have them
+        "near"  # fresh words know which stand near them, heads look nearby; or all as Devlin et al. 2019 have it
     )
     dropout: float = 0.0  # while it pre-trains: a text that is seen once or twice is not learnt by heart
     attention_dropout: float = 0.0

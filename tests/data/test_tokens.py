@@ -166,6 +166,27 @@ def test_ids_are_counted_in_some_documents(tokenizer, tmp_path, monkeypatch, chu
         assert np.array_equal(store.counts(np.array(chosen)), expected)
 
 
+@pytest.mark.parametrize("chunk", [3, 10**6])
+def test_neighbours_are_counted_within_documents(tokenizer, tmp_path, monkeypatch, chunk):
+    store = write(tmp_path / "store", MIXED, tokenizer)
+    monkeypatch.setattr(tokens, "CHUNK", chunk)
+    read = np.array([True, False, *[True] * (len(store.documents) - 2)])
+    weights = np.arange(1.0, len(store.documents) + 1)
+    chosen = np.unique(store.ids)[::2].astype(np.int64)
+    expected = np.zeros((len(chosen), len(chosen)))
+    bounds = [*store.documents[:, 0].tolist(), len(store.ids)]
+    for number in np.flatnonzero(read):
+        own = store.ids[bounds[number] : bounds[number + 1]].tolist()
+        for (i, one), (j, other) in itertools.product(enumerate(own), repeat=2):
+            if 1 <= abs(i - j) <= 4 and one in chosen and other in chosen:
+                place = np.searchsorted(chosen, one), np.searchsorted(chosen, other)
+                expected[place] += weights[number] * (5 - abs(i - j)) / 4
+    shares = []
+    found = store.neighbours(read, chosen, weights=weights, reach=4, advance=shares.append)
+    assert expected.any() and np.array_equal(found, expected.astype(np.float32))
+    assert shares == sorted(shares) and shares[-1] == 1
+
+
 def test_damage_and_another_tokenizer_are_said(tokenizer, tiny, tmp_path, checkpoint):
     with pytest.raises(Problem, match="not one token"):
         write(tmp_path / "none", [Document("", "en")], tokenizer)

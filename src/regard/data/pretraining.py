@@ -62,9 +62,9 @@ class HiddenWords(Shuffled):
         self.sequences = tokens.sequences(length - self.specials, documents)
         if not len(self.sequences):
             raise Problem("No document is left to learn from. Give a corpus with more of them, or hold out less.")
-        self.languages, sources = tokens.documents[self.sequences[:, 2], 1:].T
-        table = [[(times or {}).get((s, language), 1.0) for language in tokens.languages] for s in tokens.sources]
-        self.times = np.array(table)[sources, self.languages]
+        owners = self.sequences[:, 2]
+        self.languages = tokens.documents[owners, 1]
+        self.times = tokens.drawn(times or {})[owners]
         lengths = self.sequences[:, 1] - self.sequences[:, 0] + 2
         super().__init__(lengths, batch_tokens=batch_tokens, seed=seed)
 

@@ -1,4 +1,4 @@
-"""Where a fresh encoder begins, when it is not to spend its first million tokens on finding out what text is."""
+"""Where a fresh encoder begins, when it is not to spend its first hour on what counting the text's words tells."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ SHARE = (
     0.5  # of what a head sees that a layer adds to a token; with all of it six layers learn no more than frequencies
 )
 SHORTEST, LONGEST = 3.0, 1000.0  # waves, in tokens
-OFFSETS = (-1, 1, -2, 2, -3, 3, 0, 0)  # of the heads of a layer; the next layer has them the other way round
+ROUNDS, SPARE = 5, 32  # of the search for word vectors, and directions searched beyond those that are kept
+OFFSETS = (-1, None, 1, None)  # of heads, which look at the token before, where they like, at the one behind, and so on
 
 
 @torch.no_grad()
 def look_nearby(encoder: Encoder) -> None:
-    """Gives fresh heads a place to look at, and passes on what they see as it is.
+    """Gives half of the fresh heads a neighbour to look at, and passes on what all heads see as it is.
 
-    Position t begins as waves, sin(w t) and cos(w t) with w from 2 pi / 3 to 2 pi / 1000. A head's keys are the
+    Position t begins as waves, sin(w t) and cos(w t) with w from 2 pi / 3 to 2 pi / 1000. Such a head's keys are the
     fastest of them and its queries the same, turned by an offset o, so that q_i . k_j is largest where j = i + o, and
-    random weights beside them. Values and output map are orthogonal and undo each other, W_o W_v = I / 2: a layer adds
-    to each token those nearby (after the mimetic start of Trockman and Kolter 2023, who copy it from trained models).
+    random weights beside them; other heads have these alone, and look at all places about alike. Values and output
+    map are orthogonal and undo each other, W_o W_v = I / 2: a layer adds to each token what its heads see of others
+    (after the mimetic start of Trockman and Kolter 2023, who copy it from trained models).
     """
     embeddings, config = encoder.embeddings, encoder.config
     width, room = config.width, config.width // config.heads
@@ -44,10 +46,11 @@ def look_nearby(encoder: Encoder) -> None:
         attention.output.weight.copy_(nn.init.orthogonal_(value).T)
         value *= SHARE
         for head in range(config.heads):
-            rows = slice(head * room, head * room + 2 * fastest)
-            offset = (-1) ** depth * OFFSETS[head % len(OFFSETS)]
-            query[rows] += SHARPNESS * _turned(speed[:fastest] * offset, width)
-            key[rows] += SHARPNESS * _turned(speed[:fastest] * 0, width)
+            offset = OFFSETS[head % len(OFFSETS)]
+            if offset is not None:
+                rows = slice(head * room, head * room + 2 * fastest)
+                query[rows] += SHARPNESS * _turned(speed[:fastest] * offset * (-1) ** depth, width)
+                key[rows] += SHARPNESS * _turned(speed[:fastest] * 0, width)
 
 
 def _turned(angle: Tensor, width: int) -> Tensor:
@@ -67,3 +70,31 @@ def know_frequencies(head: WordHead, counts: Tensor) -> None:
     """
     logs = (counts.double() + 1).log()
     head.bias.copy_(logs - logs.mean())
+
+
+@torch.no_grad()
+def know_neighbours(encoder: Encoder, words: Tensor, near: Tensor) -> None:
+    """Gives n words vectors whose products tell how much more often they stand near one another than by chance.
+
+    `words` are ids, (n,); `near` how much any two of them stand near one another, (n, n) float32, symmetric, which is
+    overwritten. Of M_ij = max(0, log near_ij s / (r_i r_j)^(7/8)), r the sums of rows and s that of r^(3/4) (positive
+    mutual information with the contexts smoothed, Levy, Goldberg and Dagan 2015, made symmetric), the eigenvectors of
+    the largest eigenvalues are found by `ROUNDS` of subspace iteration (Halko, Martinsson and Tropp 2011), U L U^T, and
+    a word's vector is its row of U |L|^(1/4), turned at random, as long as random vectors are.
+    """
+    table = encoder.embeddings.word
+    width, length = table.shape[1], table.std() * math.sqrt(table.shape[1])
+    sums = near.sum(1)
+    scale = sums.clamp(min=1e-9).pow(0.875).reciprocal_()
+    near.mul_(scale[:, None]).mul_(scale).mul_(sums.pow(0.75).sum()).log_().clamp_(min=0)
+    size = min(len(words), width + SPARE)
+    found = torch.randn(len(words), size)
+    for _ in range(ROUNDS):
+        found = torch.linalg.qr(near @ found)[0]
+    values, turns = torch.linalg.eigh(found.T @ (near @ found))
+    best = values.abs().argsort(descending=True)[:width]
+    vectors = found @ turns[:, best] * values[best].abs().pow(0.25)
+    vectors = vectors @ nn.init.orthogonal_(torch.empty(width, width))[: len(best)]
+    long = vectors.norm(dim=1, keepdim=True)
+    known = (long > 1e-6 * long.max()).squeeze(1)  # the rest have no neighbours, or by chance
+    table[words[known]] = (vectors / long * length)[known].to(table)
