@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,13 @@ class Words:
 
     def informed(self, head: WordHead) -> WordHead:
         """A fresh head that knows how frequent words are."""
-        know_frequencies(head, torch.from_numpy(self.text.tokens.counts(~self.held)))
+        know_frequencies(head, torch.from_numpy(self.counts))
         return head
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each id comes in what is learnt from."""
+        return self.text.tokens.counts(~self.held)
 
     @property
     def trained(self) -> nn.Module:

@@ -43,8 +43,7 @@ from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import Optimizer
 from regard.train.plans import Budget, Progress
 
-STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
-FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 4 bytes of memory a pair
+FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
@@ -99,10 +98,8 @@ def pretrain(
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         lesson = prepare(recipe, text, held, tell)
-        if recipe.model.start == "near" and not recipe.model.name and not (resume and _begun(folder)):
-            start_near(lesson, share)
         recipes.write(recipe, folder / "recipe.toml")
-        return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch)
+        return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch, share=share)
 
 
 def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tell: Tell) -> Words:
@@ -157,9 +154,8 @@ def start_near(lesson: Words, share: Share) -> None:
     """Fresh heads look nearby, and words that come often enough begin with vectors that know their neighbours."""
     encoder, tokens, learnt = lesson.model.encoder, lesson.text.tokens, ~lesson.held
     look_nearby(encoder)
-    counts = tokens.counts(learnt)
-    words = counts.argsort(stable=True)[::-1][:MOST]
-    words = np.sort(words[counts[words] >= FEWEST])
+    words = lesson.counts.argsort(stable=True)[::-1][:MOST]
+    words = np.sort(words[lesson.counts[words] >= FEWEST])
     if len(words):
         near = tokens.neighbours(
             learnt, words, weights=tokens.drawn(lesson.text.times), advance=share("counting neighbours")
@@ -176,6 +172,7 @@ def learn(
     resume: bool,
     tell: Tell,
     watch: Watch,
+    share: Share,
 ) -> Pretrained:
     """Trains until the budget is spent, and measures on what was held out."""
     system, recipe, text = lesson.system, lesson.recipe, lesson.text
@@ -195,6 +192,8 @@ def learn(
         clip=settings.clip, muon=settings.optimizer == "muon",
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
+    if saved is None and recipe.model.start == "near" and not recipe.model.name:
+        start_near(lesson, share)
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
     measure = HeldOut(system, recipe, text, held, probes)
     precision = torch.bfloat16 if plan.bfloat16 else torch.float32
@@ -262,14 +261,9 @@ def _ending(recipe: Pretraining) -> str:
     return f"{amount:g} {unit}, cooldown {recipe.train.cooldown:g}"
 
 
-def _begun(folder: Path) -> bool:
-    """Whether there are weights of a run to go on from, so that it needs no start."""
-    return any((folder / name).exists() for name in STATES)
-
-
 def _saved(folder: Path, recipe: Pretraining, text: RunningText, plan: Budget) -> dict[str, Any] | None:
     """The state to go on from: of the killed run, or where its end had begun under another budget, of its trunk."""
-    for name in STATES:
+    for name in ("state.pt", "trunk.pt"):
         if not (folder / name).exists():
             continue
         saved = states.read(folder / name)

@@ -110,9 +110,7 @@ class ShapeRecipe:
     heads: int = 4
     inner_width: int = 1024
     positions: int = 0  # 0: as many as a sequence has tokens
-    start: Literal["near", "random"] = (
-        "near"  # fresh words know which stand near them, heads look nearby; or all as Devlin et al. 2019 have it
-    )
+    start: Literal["near", "random"] = "near"  # what counting tells of fresh words; random: Devlin et al. 2019
     dropout: float = 0.0  # while it pre-trains: a text that is seen once or twice is not learnt by heart
     attention_dropout: float = 0.0
     stored: Literal["float32", "float16"] = "float32"  # precision of the weights on disk

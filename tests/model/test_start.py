@@ -66,6 +66,8 @@ def test_a_head_that_knows_frequencies_guesses_by_them():
     know_frequencies(head, torch.tensor([97, 1, 0, 0]))
     shares = head.bias.detach().softmax(0)
     torch.testing.assert_close(shares, torch.tensor([98, 2, 1, 1]) / 102)
+    know_frequencies(head, torch.tensor([97, 1]))  # a vocabulary of fewer ids than the head has
+    torch.testing.assert_close(head.bias.detach().softmax(0), shares)
 
 
 def topics(words, each):

@@ -6,15 +6,14 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regard.model.encoder import Encoder
 from regard.model.words import WordHead
 
 SHARPNESS = 2.2  # of a head that looks at one place: twenty above the mean score, three above its neighbours
-SHARE = (
-    0.5  # of what a head sees that a layer adds to a token; with all of it six layers learn no more than frequencies
-)
+SHARE = 0.5  # of what heads see that a layer adds to a token; with all, six layers learn no more than frequencies
 SHORTEST, LONGEST = 3.0, 1000.0  # waves, in tokens
 ROUNDS, SPARE = 5, 32  # of the search for word vectors, and directions searched beyond those that are kept
 OFFSETS = (-1, None, 1, None)  # of heads, which look at the token before, where they like, at the one behind, and so on
@@ -66,9 +65,10 @@ def _turned(angle: Tensor, width: int) -> Tensor:
 def know_frequencies(head: WordHead, counts: Tensor) -> None:
     """Begins with the guess log((n + 1) / (N + V)) for a word that comes n times, not with all alike.
 
-    Else the vectors of all words have to turn one way before anything else is learnt of them.
+    Else the vectors of all words have to turn one way before anything else is learnt of them. An id beyond `counts`,
+    as published heads have where their size is a round number, comes 0 times.
     """
-    logs = (counts.double() + 1).log()
+    logs = (F.pad(counts, (0, len(head.bias) - len(counts))).double() + 1).log()
     head.bias.copy_(logs - logs.mean())
 
 
