@@ -106,3 +106,16 @@ def test_a_name_that_is_no_utf8_is_explained(tmp_path: Path):
     with pytest.raises(Problem, match="Rename"):
         disk.write_text(tmp_path / "recipe.toml", "name = '\udcff'")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_another_process_fills_is_let_alone_and_what_a_killed_one_left_is_not(tmp_path: Path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left, busy = (tmp_path / f"store.{number}.partial" for number in (int(ended.stdout), 1))
+    for folder in (left, busy):
+        folder.mkdir()
+    with disk.folder_whole(tmp_path / "store") as place:
+        (place / "file").write_text("new")
+        with disk.folder_whole(tmp_path / "other") as other:
+            (other / "file").write_text("other")
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "other", busy.name}
+    assert (tmp_path / "store" / "file").read_text() == "new"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import math
 import os
@@ -36,9 +37,12 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 def folder_whole(path: str | Path) -> Iterator[Path]:
     """A folder to be filled that takes the place of `path` in the end; raises `Problem` where the disk refuses it."""
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # another process may fill the same folder
     with refusing(path):
-        shutil.rmtree(partial, ignore_errors=True)  # of a call that was killed
+        for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+            if not _runs(left.name.split(".")[-2]):
+                shutil.rmtree(left, ignore_errors=True)  # of a call that was killed
+        shutil.rmtree(partial, ignore_errors=True)
         make_folder(partial)
         try:
             yield partial
@@ -48,6 +52,17 @@ def folder_whole(path: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _runs(process: str) -> bool:
+    """Whether there is such a process; where that cannot be asked, there may be."""
+    try:
+        os.kill(int(process), 0) if os.name == "posix" else None
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # it is someone else's
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -40,6 +40,14 @@ def test_a_corpus_is_built_and_told(folder):
     assert {**found, "out": "corpus"} == built
 
 
+def test_so_many_examples_are_shown_and_no_more(folder):
+    (folder / "a.txt").write_text("\n\n".join(["The lamp was lit and it was late.", *["no"] * 9]))
+    regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
+    words = ("corpus", "stats", "corpus", "--dropped", "too short", "--json")
+    for asked, count in ((5, 5), (9, 9), (20, 9)):
+        assert len(json.loads(regard(*words, "--examples", str(asked), cwd=folder).stdout)["examples"]) == count
+
+
 def test_what_was_dropped_is_shown(folder):
     regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
     told = regard("corpus", "stats", "corpus", "--dropped", "duplicate", cwd=folder)

@@ -57,8 +57,15 @@ def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
     if Path(name).is_dir():
         yield from reading.documents(name, move)
         return
-    corpus = Corpus(name)
+    corpus, number = Corpus(name), 0
     for number, line in enumerate(corpus.lines(), 1):
         if number % 1000 == 1:
             move(corpus.share)
+        if corpus.undecodable > 10 and corpus.undecodable > number / 10:
+            break
         yield Document(line, language(line))
+    if corpus.undecodable > number / 10:
+        raise Problem(
+            f"{corpus.undecodable:,} of the first {number:,} lines of {name} have bytes that are no UTF-8. Convert it, "
+            "or build a corpus of it: a plan names its encoding, and reads jsonl, Parquet and zst too."
+        )

@@ -55,7 +55,11 @@ class Corpus:
     def lines(self) -> Iterator[str]:
         """Every line without its end, the empty ones included; raises `Problem` where the file is broken off."""
         number = 0
-        with self.path.open("rb") as raw:
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise Problem(f"{self.path} cannot be read: {error.strerror}. Check its permissions.") from None
+        with file as raw:
             self._raw = raw
             start = raw.read(6)
             raw.seek(0)

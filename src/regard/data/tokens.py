@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ class Tokens:
             self.marks = np.memmap(folder / "marks.bin", np.uint8, "r")
             self.documents: NDArray[np.int64] = np.load(folder / "documents.npy")
             whole = len(self.ids) == len(self.marks) == about["tokens"]
+            if whole and len(self.ids) and int(self.ids.max()) >= tokenizer.size:
+                raise ValueError("an id is beyond the vocabulary")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Problem(
                 f"{folder} holds no tokens that can be read ({error}). Delete it, and make it anew."
@@ -152,6 +155,11 @@ class Tokens:
             raise Problem(f"The tokens in {folder} were numbered by another tokenizer. Delete it, and make it anew.")
         self.vocabulary = tokenizer.size
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many tokens each document has."""
+        return np.diff(self.documents[:, 0], append=len(self.ids))
+
     def sequences(self, room: int, documents: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """As many neighbouring sentences of a document as fit in `room` tokens, and where longer ones are parted.
 
@@ -161,35 +169,41 @@ class Tokens:
         begins = np.flatnonzero(self.marks & SENTENCE)
         ends = np.append(begins[1:], len(self.ids))
         owners = np.searchsorted(self.documents[:, 0], begins, "right") - 1
-        chosen = slice(None) if documents is None else documents[owners]
-        out: list[tuple[int, int, int]] = []
+        rows = np.stack([begins, ends, owners], axis=1)
+        if documents is not None:
+            rows = rows[documents[owners]]
+        out = array("q")
         start = stop = own = -1
-        for begin, end, owner in zip(*(part[chosen].tolist() for part in (begins, ends, owners)), strict=True):
+        for begin, end, owner in (row for at in range(0, len(rows), CHUNK) for row in rows[at : at + CHUNK].tolist()):
             if owner != own or end - start > room:
                 if stop > start:
-                    out.append((start, stop, own))
+                    out.extend((start, stop, own))
                 start, own = begin, owner
             while end - start > room:
-                out.append((start, start + room, own))
+                out.extend((start, start + room, own))
                 start += room
             stop = end
         if stop > start:
-            out.append((start, stop, own))
+            out.extend((start, stop, own))
         return np.array(out, dtype=np.int64).reshape(-1, 3)
 
     def held_out(self, share: float, most: int, *, seed: int = 0) -> NDArray[np.bool_]:
         """Which documents to hold out: of each language some by lot, until `share` of its tokens or `most` of them.
 
-        One more would be too many, but for the first; the last document of a language is never held out.
+        One more would be too many. Where each alone is too long it is the shortest; a language's only document is never
+        held out.
         """
-        sizes = np.diff(self.documents[:, 0], append=len(self.ids))
+        sizes = self.sizes
         out = np.zeros(len(sizes), dtype=bool)
         order = np.random.default_rng(seed).permutation(len(sizes))
-        for number in range(len(self.languages)):
-            own = order[self.documents[order, 1] == number][:-1]
-            room = min(share * sizes[self.documents[:, 1] == number].sum(), most)
-            out[own[:1]] = share > 0
-            out[own[sizes[own].cumsum() <= room]] = True
+        for number in range(len(self.languages)) if share > 0 else ():
+            every = order[self.documents[order, 1] == number]
+            room = min(share * sizes[every].sum(), most)
+            fitting = every[:-1][sizes[every[:-1]] <= room]
+            own = fitting[sizes[fitting].cumsum() <= room]
+            if not len(own) and len(every) > 1:
+                own = every[sizes[every].argmin(keepdims=True)]
+            out[own] = True
         return out
 
     def drawn(self, times: Mapping[tuple[str, str], float]) -> NDArray[np.float64]:

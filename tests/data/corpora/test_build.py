@@ -147,6 +147,45 @@ def test_a_build_killed_by_the_system_leaves_no_process_and_goes_on(plan, tmp_pa
     assert making.read(tmp_path / "out")["documents"] > 10
 
 
+def test_what_no_build_has_made_is_never_written_over(tmp_path):
+    path = tmp_path / "shard-00000.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        file.write(json.dumps({"text": "The lamp was lit and the door was open."}) + "\n")
+    before = path.read_bytes()
+    (tmp_path / "corpora.toml").write_text('[[source]]\nname = "a"\npath = "**/shard-*.jsonl.gz"\n')
+    with pytest.raises(Problem, match="is a source, and is named like what is written"):
+        making.build(read(tmp_path / "corpora.toml"), tmp_path, processes=1)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "dropped-x-00000.jsonl.gz").write_bytes(b"mine")
+    with pytest.raises(Problem, match="which no build has left there"):
+        making.build(read(tmp_path / "corpora.toml"), other, processes=1)
+    assert path.read_bytes() == before and (other / "dropped-x-00000.jsonl.gz").read_bytes() == b"mine"
+    making.build(read(tmp_path / "corpora.toml"), tmp_path / "out", processes=1)
+    (tmp_path / "out" / "corpus.json").unlink()
+    with pytest.raises(Problem, match="is a source"):  # what is written would be read
+        making.build(read(tmp_path / "corpora.toml"), tmp_path / "out", processes=1)
+
+
+def test_what_repeats_a_dropped_document_is_told_the_kept_one(tmp_path):
+    random = np.random.default_rng(0)
+    lines = [sentence(random) for _ in range(12)]
+    near = "\n".join([*lines[:-1], sentence(random)])
+    (tmp_path / "a.txt").write_text("\n\n".join(["\n".join(lines), near, near]))
+    (tmp_path / "corpora.toml").write_text('[[source]]\nname = "a"\npath = "a.txt"\n')
+    making.build(read(tmp_path / "corpora.toml"), tmp_path / "out", processes=1)
+    dropped = rows(tmp_path / "out", "dropped-*.jsonl.gz")
+    assert {row["reason"]: row["of"] for row in dropped} == dict.fromkeys(
+        ("duplicate", "near duplicate"), "a.txt line 1"
+    )
+
+
+def test_files_that_were_touched_are_the_same(plan, tmp_path):
+    made = making.build(read(plan), tmp_path / "out", processes=1)
+    os.utime(tmp_path / "zh.txt", (1, 1))
+    assert making.build(read(plan), tmp_path / "out", processes=1) == made
+
+
 def test_a_finished_corpus_is_not_built_over(plan, tmp_path):
     made = making.build(read(plan), tmp_path / "out", processes=1)
     before = (tmp_path / "out" / "corpus.json").stat().st_mtime_ns

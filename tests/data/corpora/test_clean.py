@@ -99,6 +99,19 @@ def test_scripts_are_told_and_converted():
     assert cleaned("汉字的简体写法在大陆使用。", "", Clean()).script == "simplified"
 
 
+def test_each_line_is_brought_into_the_script_that_is_wanted():
+    simple, full = "汉字的简体写法在大陆使用，乾隆皇后的著作也用。", "漢字的傳統寫法在臺灣和香港仍然使用。"
+    for first, second in ((simple, full), (full, simple)):
+        found = cleaned(f"{first}\n{second}", "", Clean(chinese="simplified")).text.split("\n")
+        assert found[(first, second).index(simple)] == simple and found[(first, second).index(full)].startswith(
+            "汉字的传统"
+        )
+        found = cleaned(f"{first}\n{second}", "", Clean(chinese="traditional")).text.split("\n")
+        assert found[(first, second).index(full)] == full and found[(first, second).index(simple)].startswith(
+            "漢字的簡體"
+        )
+
+
 def test_lines_of_boilerplate_are_taken_out_and_counted():
     text = "The lamp was lit and the door was open.\nAll rights reserved.\nvia: http://example.org/x\nRead more »"
     found = cleaned(text, "", Clean())
@@ -109,6 +122,12 @@ def test_lines_of_boilerplate_are_taken_out_and_counted():
 def test_lines_of_ones_own_are_taken_out_too():
     found = cleaned("The lamp was lit and it was late.\nPage 12\nPage of a book", "en", Clean(lines=(r"Page \d+", "X")))
     assert (found.text, found.lines_out) == ("The lamp was lit and it was late.\nPage of a book", 1)
+
+
+def test_expressions_for_lines_keep_their_groups_and_flags_to_themselves():
+    settings = Clean(lines=("(Page|Seite) \\d+", "([*-])\\1+", "(?i)advertisement"))
+    found = cleaned(GOOD["verse"] + "\nSeite 12\n----\nADVERTISEMENT", "en", settings)
+    assert found.lines_out == 3
 
 
 def test_lines_of_one_width_are_joined_and_verse_is_not():

@@ -1,5 +1,7 @@
 """Plans in TOML: what they may say, and what is answered to what they may not."""
 
+import os
+
 import pytest
 
 from regard.data.corpora.plan import Clean, Mix, files, read
@@ -50,6 +52,13 @@ def test_a_plan_is_read_with_its_defaults(tmp_path):
 def test_what_a_plan_may_not_say_is_a_problem(tmp_path, text, said):
     with pytest.raises(Problem, match=said):
         read(plan(tmp_path, text))
+
+
+def test_a_file_whose_name_is_no_utf_8_is_a_problem(tmp_path):
+    (tmp_path / os.fsdecode("上海.txt".encode("gbk"))).write_text("text")
+    found = read(plan(tmp_path, SOURCE.replace("a.txt", "*.txt")))
+    with pytest.raises(Problem, match=r"is no UTF-8\. Rename that file"):
+        files(found, found.sources[0])
 
 
 def test_a_pattern_names_many_files_in_order(tmp_path):

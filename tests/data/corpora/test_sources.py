@@ -58,6 +58,23 @@ def test_a_document_beyond_all_memory_is_parted_and_nothing_is_lost(tmp_path, mo
     assert max(map(len, found)) < 120
 
 
+def test_a_line_beyond_all_memory_is_parted_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("regard.data.corpora.sources.LONGEST", 50)
+    path = tmp_path / "a.txt"
+    path.write_text("short\n" + "x" * 120 + "\n\nlast\n")
+    found = [document.text for document in all_of(path)]
+    assert found[-1] == "last" and all(len(text) <= 50 for text in found)
+    assert "".join(found).replace("\n", "") == "short" + "x" * 120 + "last"
+
+
+def test_frames_with_a_long_window_are_read(tmp_path):
+    path = tmp_path / "a.txt.zst"
+    settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=28)
+    with path.open("wb") as file, zstandard.ZstdCompressor(compression_params=settings).stream_writer(file) as stream:
+        stream.write(b"one\n\ntwo\n")
+    assert [document.text for document in all_of(path)] == ["one", "two"]
+
+
 @pytest.mark.parametrize("ending", [".gz", ".xz", ".bz2", ".zst"])
 def test_a_truncated_archive_says_where(tmp_path, ending):
     path = tmp_path / f"a.txt{ending}"
@@ -91,6 +108,9 @@ def test_a_wrong_encoding_is_told_with_the_right_one(tmp_path, encoding, cure):
     with pytest.raises(Problem, match=rf'not text in utf-8.*encoding = "{cure}"'):
         all_of(path)
     assert len(all_of(path, encoding=encoding)[0].text) == 20 * 18 - 1
+    path.write_bytes("上海口岸".encode("utf-16-le"))
+    with pytest.raises(Problem, match=r"not text in utf-16 after line 0 .*BOM"):
+        all_of(path, encoding="utf-16")
     with pytest.raises(Problem, match="is no text encoding"):
         all_of(path, encoding="klingon")
 
@@ -167,6 +187,12 @@ def test_markup_becomes_running_text():
 [[fr:Ada]]"""
     assert plain(markup).split("\n") == ["Ada was a scholar.", "Life", "She wrote notes."]
     assert plain("-{zh-hans:计算机;zh-hant:電腦;}-与-{计算}-") == "计算机与计算"
+    assert plain("-{H|zh-cn:博客;zh-tw:部落格;}--{T|zh-hans:甲;zh-hant:乙;}-正文") == "正文"
+    assert plain("one<br />two<BR>three").split("\n") == ["one", "two", "three"]
+    assert (
+        plain("[[3:10 to Yuma (2007 film)|3:10 to Yuma]], [[Re:Zero]], [[:fr:Ada|Ada]]") == "3:10 to Yuma, Re:Zero, Ada"
+    )
+    assert plain("正文[[文件:甲.jpg|缩略图|乙]][[分类:丙]][[zh-min-nan:丁]]") == "正文"
 
 
 def test_a_name_that_tells_nothing_is_a_problem(tmp_path):

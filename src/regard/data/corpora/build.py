@@ -26,7 +26,7 @@ from regard.data.corpora.unpacking import Progress
 from regard.data.processes import Here, Workers
 from regard.errors import Problem
 
-FORMAT = 1  # goes up when other text comes out of the same plan
+FORMAT = 2  # goes up when other text comes out of the same plan
 CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process cleans at once
 MANIFEST = "corpus.json"
 CURE = "Call again with fewer --processes: what is done is kept."
@@ -58,11 +58,15 @@ def build(
     key = _key(wanted, [(path.name, *stamp) for (_, path), stamp in zip(listed, stamps, strict=True)])
     if (out / MANIFEST).exists():
         found = read(out)
-        if found.get("key") != key:
+        # Files that were copied or touched have other times, and may say the same.
+        if found.get("key") != key and found.get("content") != _content(
+            wanted, [(path.name, readers.digest(path)) for _, path in listed]
+        ):
             raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
         return found
-    disk.make_folder(out)
     work = out / ".work"
+    _check(out, work, [path for _, path in listed])
+    disk.make_folder(out)
     files = [
         File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
         for (number, path), stamp in zip(listed, stamps, strict=True)
@@ -80,10 +84,23 @@ def build(
             advance(READING + (1 - READING) * len(digests) / len(todo))
     shards.clear(out, [shard.name for shard in todo])
     facts = [{"path": file.path.name, "source": wanted.sources[file.source].name} | _done(file) for file in files]
-    made = {"format": FORMAT, "key": key} | manifest(wanted, facts, table, same, near, todo, digests)
+    content = _content(wanted, [(fact["path"], fact["sha256"]) for fact in facts])
+    made = {"format": FORMAT, "key": key, "content": content} | manifest(
+        wanted, facts, table, same, near, todo, digests
+    )
     disk.write_text(out / MANIFEST, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
     return read(out)
+
+
+def _check(out: Path, work: Path, sources: list[Path]) -> None:
+    """Raises `Problem` where shards would be written over what no build has made, or be read by the next call."""
+    there = [path for form in shards.NAMES for path in sorted(out.glob(form))]
+    mine = {path.resolve() for path in there}
+    if source := next((path for path in sources if path.resolve() in mine), None):
+        raise Problem(f"{source} is a source, and is named like what is written to {out}. Name another folder.")
+    if there and not work.exists():
+        raise Problem(f"{out} holds {there[0].name}, which no build has left there. Name another folder, or remove it.")
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -113,6 +130,11 @@ def _key(*parts: Any) -> str:
 
     said = json.dumps([FORMAT, *map(simple, parts)], sort_keys=True)
     return hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def _content(wanted: plan.Plan, files: list[tuple[str, str]]) -> str:
+    """Changes with the plan, and with the names and digests of its files."""
+    return _key(wanted, files)
 
 
 def _clean(wanted: plan.Plan, files: list[File], workers: Workers, advance: Advance) -> None:
@@ -176,7 +198,9 @@ def _duplicates(wanted: plan.Plan, table: shards.Table, work: Path) -> tuple[Any
     path = work / "signatures"
     disk.write_whole(path, lambda file: [file.write(data) for data in table.signatures()])
     try:
-        return same, duplicates.near(path, same, wanted.duplicates.similarity)
+        near = duplicates.near(path, same, wanted.duplicates.similarity)
+        # What repeats a document that is dropped itself is told the one that is kept.
+        return np.where((same >= 0) & (near[same] >= 0), near[same], same), near
     finally:
         with suppress(OSError):
             path.unlink()

@@ -93,7 +93,7 @@ def cleaned(text: str, declared: str, settings: Clean) -> Cleaned:
         text = repaired(text)
     lines = [line for line in (_SPACES.sub(" ", line).strip() for line in text.split("\n")) if line]
     kept = [line for line in lines if not BOILERPLATE.fullmatch(line)] if settings.boilerplate else lines
-    kept = [line for line in kept if not _taken_out(settings.lines).fullmatch(line)] if settings.lines else kept
+    kept = [line for line in kept if not any(form.fullmatch(line) for form in _taken_out(settings.lines))]
     out = Cleaned("\n".join(kept), lines_out=len(lines) - len(kept))
     if not kept:
         out.reason = "boilerplate" if lines else "empty"
@@ -237,18 +237,29 @@ def _phrase(text: str, language: str) -> float:
 
 
 def _script(text: str, wanted: str) -> tuple[str, str]:
-    """Which script Chinese text is in, and the text in the script that is wanted."""
+    """Which script Chinese text is in, and the text with each line in the script that is wanted.
+
+    A line is in the script that fewer of its characters would be changed into: a few belong to both.
+    """
     some = text[: SAMPLE // 4]
-    simple, full = (sum(a != b for a, b in zip(some, _converter(name)(some), strict=False)) for name in ("t2s", "s2t"))
+    simple, full = (_differing(some, _converter(name)(some)) for name in ("t2s", "s2t"))
     script = "traditional" if simple > full else "simplified"
-    if wanted in ("keep", script):
+    if wanted == "keep":
         return script, text
-    return script, _converter("t2s" if wanted == "simplified" else "s2t")(text)
+    to, back = (_converter(name) for name in (("t2s", "s2t") if wanted == "simplified" else ("s2t", "t2s")))
+    pairs = zip(text.split("\n"), to(text).split("\n"), strict=True)
+    return script, "\n".join(
+        new if new != old and _differing(old, new) > _differing(old, back(old)) else old for old, new in pairs
+    )
+
+
+def _differing(one: str, other: str) -> int:
+    return sum(a != b for a, b in zip(one, other, strict=False))
 
 
 @lru_cache
-def _taken_out(lines: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{line})" for line in lines))
+def _taken_out(lines: tuple[str, ...]) -> list[re.Pattern[str]]:
+    return [re.compile(line) for line in lines]  # not as one, in which they would share their groups and flags
 
 
 @lru_cache

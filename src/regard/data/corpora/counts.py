@@ -105,7 +105,7 @@ def dropped(folder: Path, found: dict[str, Any], reason: str, count: int) -> Ite
         )
     step = max(1, sum(file["documents"] for file in files) // max(1, count))
     rows = (row for file in files for row in _rows(folder / file["name"]))
-    return islice(rows, step // 2, None, step) if count else rows
+    return islice(islice(rows, step // 2, None, step), count) if count else rows
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

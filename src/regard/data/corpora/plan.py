@@ -127,6 +127,10 @@ def files(plan: Plan, source: Source) -> list[Path]:
 def _readable(path: Path, source: Source) -> Path:
     if not os.access(path, os.R_OK):
         raise Problem(f"Source {source.name}: {path} cannot be read. Check its permissions.")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise Problem(f"Source {source.name}: the name of {str(path)!r} is no UTF-8. Rename that file.") from None
     return path
 
 

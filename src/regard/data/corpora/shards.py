@@ -17,6 +17,7 @@ from regard.errors import Problem
 
 SIZE = 64_000_000  # bytes of text in a shard
 DUPLICATE, NEAR = "duplicate", "near duplicate"
+NAMES = ("shard-*.jsonl.gz", "dropped-*.jsonl.gz")  # of all that is written
 
 
 class Rows(NamedTuple):
@@ -143,7 +144,7 @@ def _places(path: Path) -> Sequence[str]:
 
 def clear(folder: Path, wanted: Sequence[str]) -> None:
     """Takes away shards of a build that was killed, which this one does not write again."""
-    for path in [*folder.glob("shard-*.jsonl.gz"), *folder.glob("dropped-*.jsonl.gz")]:
+    for path in [path for form in NAMES for path in folder.glob(form)]:
         if path.name not in wanted:
             try:
                 path.unlink()

@@ -76,21 +76,32 @@ def plain(markup: str) -> str:
     except ImportError:
         raise Problem("Wikipedia's markup is read by mwparserfromhell. Run: pip install 'regard[corpus]'") from None
     markup = re.sub(r"(?s)\{\|.*?\n\|\}", "", markup)  # tables, which a parser would turn into rows of cells
-    markup = re.sub(r"-\{(?:[^{}|]*\|)?([^{}]*)\}-", lambda found: _form(found[1]), markup)
+    markup = re.sub(r"(?i)<br\s*/?>", "\n", markup)
+    markup = re.sub(r"-\{(?:([^{}|]*)\|)?([^{}]*)\}-", lambda found: _form(found[1] or "", found[2]), markup)
     tree = mwparserfromhell.parse(markup)
     for tag in tree.filter_tags(matches=lambda node: str(node.tag).lower() in ("ref", "table", "gallery", "math")):
         _remove(tree, tag)
-    for link in tree.filter_wikilinks(
-        matches=lambda node: re.match(r"\s*:?[^\]|:\s]+:\S", str(node.title)) is not None
-    ):
-        _remove(tree, link)  # [[File:...]], [[Category:...]], links to other languages
+    for link in tree.filter_wikilinks(matches=lambda node: _UNSEEN.match(str(node.title)) is not None):
+        _remove(tree, link)
     text = tree.strip_code(normalize=True, collapse=True)
     text = re.sub(r"__[A-Z]+__|[（(]\s*[，,;；、]*\s*[)）]", "", text)  # also what stays of a template in brackets
     return re.sub(r"\s*\n\s*", "\n", re.sub(r"[ \t]+", " ", text)).strip()
 
 
-def _form(forms: str) -> str:
-    """One of the forms by script and region that Chinese markup gives a word: a simplified one, if it has any."""
+# What a link begins with that shows no words where it stands: files, categories, the same article in other languages.
+_UNSEEN = re.compile(
+    r"\s*(?:(?:file|image|media|category|文件|档案|檔案|图像|圖像|图片|圖片|媒体|媒體|分类|分類)|(?-i:[a-z]{2,3}(?:-[a-z]+)*))\s*:\S",
+    re.IGNORECASE,
+)
+
+
+def _form(flags: str, forms: str) -> str:
+    """One of the forms by script and region that Chinese markup gives a word: a simplified one, if it has any.
+
+    The flags H and T give a form to other places of the article and to its title, and show nothing.
+    """
+    if {"H", "T", "-"} & set(flags.replace(" ", "").split(";")):
+        return ""
     by_name = {
         name.strip(): form.strip() for name, colon, form in (part.partition(":") for part in forms.split(";")) if colon
     }
@@ -130,7 +141,7 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
         text = io.TextIOWrapper(stream, encoding, "surrogateescape", newline="\n")
     except LookupError:
         raise Problem(f"'{source.encoding}' is no text encoding. {cure}") from None
-    except UnicodeDecodeError:  # as of UTF-16 that is cut, which a sample may be
+    except UnicodeError:  # as of UTF-16 that is cut, which a sample may be
         sample, text = "", io.TextIOWrapper(stream, encoding, "strict", newline="\n")
     better = guess(start) if sample.count("\0") > 4 or len(LONE.findall(sample)) > 4 else source.encoding
     beyond = [line for line in sample.split("\n") if not line.isascii()]
@@ -147,7 +158,7 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
                     f"Line {number:,} of {path} is longer than {LONGEST_LINE:,} characters. Part it into lines."
                 )
             yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise Problem(f"{path} is not text in {source.encoding} after line {number:,} ({error}). {cure}") from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise Problem(f"{path} breaks off or is damaged after line {number:,} ({error}). Fetch it again.") from None
@@ -165,7 +176,12 @@ def _text(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
             kept.append(line)
             size += len(line) + 1
         if kept and (ends or size > LONGEST):
-            yield _told(path, f"line {first}", "\n".join(kept))
+            text = "\n".join(kept)
+            yield from (
+                _parted(path, f"line {first}", text)
+                if len(kept[-1]) > LONGEST
+                else [_told(path, f"line {first}", text)]
+            )
             kept, size = [], 0
     if kept:
         yield _told(path, f"line {first}", "\n".join(kept))

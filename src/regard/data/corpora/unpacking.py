@@ -64,7 +64,9 @@ class _Zstandard(io.RawIOBase):
             import zstandard
         except ImportError:
             raise Problem("Files in .zst are unpacked by zstandard. Run: pip install 'regard[corpus]'") from None
-        self._packed, self._new, self._error = packed, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+        # Frames made with --long may ask for as much as 2 GB at once, as published dumps do.
+        self._new = zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj
+        self._packed, self._error = packed, zstandard.ZstdError
         self._frame, self._begun, self._rest, self._out = self._new(), False, b"", b""
 
     def readable(self) -> bool:
