@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,92 @@ def test_a_larger_budget_goes_on_to_the_bits_of_a_run_that_had_it_from_the_start
     assert weights(again) == weights(once)
 
 
+@pytest.mark.parametrize(
+    ("said", "amount"),
+    [
+        ("25min", (25, "minutes")), ("25Min", (25, "minutes")), ("1.5h", (90, "minutes")), ("90 s", (1.5, "minutes")),
+        ("1,000steps", (1000, "steps")), ("10_000 steps", (10_000, "steps")), ("50Mtokens", (5e7, "tokens")),
+        ("50 M tokens", (5e7, "tokens")), ("2epochs", (2, "epochs")), (".5epochs", (0.5, "epochs")),
+        *dict.fromkeys(("1,5h", "1.2.3h", "h", "5", "", "5 parsecs", "-1h", "0h", "1__0steps", "5mtokens"), ()).items(),
+    ],
+)  # fmt: skip
+def test_a_budget_is_an_amount_and_a_unit(said, amount):
+    if amount:
+        assert recipes.budget(said) == pytest.approx(amount)
+        return
+    with pytest.raises(Problem, match="needs a budget"):
+        recipes.budget(said)
+
+
+@pytest.mark.parametrize(
+    ("first", "cooldown"), [("budget=13steps", 0.2), ("budget=9ktokens", 0.2), ("budget=8steps", 0)]
+)
+def test_wherever_a_budget_ends_a_larger_one_goes_on_to_the_same_bits(novel, tmp_path, first, cooldown):
+    more = ["evaluation.times=1", f"train.cooldown={cooldown}"]
+    pretrain(recipe(tmp_path / "again", novel, first, *more))
+    pretrain(recipe(tmp_path / "again", novel, "budget=24steps", *more), resume=True)
+    pretrain(recipe(tmp_path / "once", novel, "budget=24steps", *more))
+    rows = [json.loads(line) for line in (tmp_path / "again" / "metrics.jsonl").read_text().splitlines()]
+    assert next(row["step"] for row in rows if row["kind"] == "step") == 1  # it was gone on with, and not begun again
+    assert weights(tmp_path / "again") == weights(tmp_path / "once")
+
+
+def test_what_cannot_be_gone_on_with_is_not_begun_again(novel, tmp_path):
+    out = tmp_path / "run"
+    pretrain(recipe(out, novel, "budget=4steps", "evaluation.times=1"))
+    before = weights(out), (out / "metrics.jsonl").read_bytes()
+    (out / "trunk.pt").unlink()
+    with pytest.raises(Problem, match=r"its trunk\.pt is gone"):
+        pretrain(recipe(out, novel, "budget=9steps", "evaluation.times=1"), resume=True)
+    assert before == (weights(out), (out / "metrics.jsonl").read_bytes())
+
+
+def test_a_run_that_is_refused_leaves_its_folder_open(novel, tmp_path):
+    out = tmp_path / "run"
+    pairs = tmp_path / "lines.txt"
+    pairs.write_text("".join(f"{line}\n\n" for line in novel.read_text().splitlines() if line))
+    with pytest.raises(Problem, match="two sentences"):
+        pretrain(recipe(out, pairs, "budget=2steps", "text.pairs=next"))
+    pretrain(recipe(out, pairs, "budget=2steps", "evaluation.times=1"))
+    before = (out / "recipe.toml").read_text()
+    pretrain(recipe(out, pairs, "budget=20steps", "evaluation.times=1"), resume=True)
+    later = (out / "recipe.toml").read_text()
+    with pytest.raises(Problem, match="too long for this budget"):
+        pretrain(recipe(out, pairs, "budget=3steps", "evaluation.times=1"), resume=True)
+    assert before != later == (out / "recipe.toml").read_text()
+
+
+def test_a_vocabulary_of_other_words_is_refused(made, novel, tmp_path):
+    parent, *_ = made
+    other = tmp_path / "vocab"
+    shutil.copytree(parent / "vocab", other)
+    whole = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(whole.replace('"sailor"', '"saylor"'))
+    with pytest.raises(Problem, match="'saylor' in the vocabulary and 'sailor' in"):
+        pretrain(recipe(tmp_path / "run", novel, "budget=2steps", f"model.name={parent}", f"text.vocabulary={other}"))
+
+
+def test_a_text_that_was_touched_is_the_same(novel, tmp_path):
+    text, out = tmp_path / "novel.txt", tmp_path / "run"
+    text.write_bytes(novel.read_bytes())
+    pretrain(recipe(out, text, "budget=4steps", "evaluation.times=1"))
+    os.utime(text, (1, 1))
+    assert pretrain(recipe(out, text, "budget=9steps", "evaluation.times=1"), resume=True).tokens
+    text.write_bytes(novel.read_bytes() + b"And so they went home, and nobody ever spoke of it again.\n")
+    with pytest.raises(Problem, match="of other files"):
+        pretrain(recipe(out, text, "budget=20steps"), resume=True)
+
+
+def test_a_damaged_state_is_said(novel, tmp_path):
+    out = tmp_path / "run"
+    pretrain(recipe(out, novel, "budget=4steps", "evaluation.times=1"))
+    data = bytearray((out / "trunk.pt").read_bytes())
+    data[len(data) // 2] ^= 64
+    (out / "trunk.pt").write_bytes(data)
+    with pytest.raises(Problem, match="is damaged"):
+        pretrain(recipe(out, novel, "budget=9steps", "evaluation.times=1"), resume=True)
+
+
 def test_a_larger_budget_that_was_killed_before_its_first_step_is_not_taken_for_finished(novel, tmp_path):
     out = tmp_path / "run"
     done = []
@@ -255,6 +342,7 @@ BAD = {
     "a rate of no hidden words": (["masking.rate=0"], "masking.rate must be above 0"),
     "shares that do not add up": (["masking.mask=0.5"], "sum to 1"),
     "everything held out": (["text.held_out=1"], "text.held_out must be"),
+    "shares that do not add up, before anything is read": (["masking.mask=0.5", "text.corpus=/none"], "sum to 1"),
     "a probe without its files": (["probe.name=x"], "does not name one value"),
 }
 
@@ -278,6 +366,9 @@ def test_a_damaged_file_of_tokens_is_said_and_what_was_learnt_is_kept(novel, tmp
     whole = ids.read_bytes()
     ids.write_bytes(whole[:-10])
     with pytest.raises(Problem, match="is truncated"):
+        pretrain(recipe(out, novel, "budget=20steps"), resume=True)
+    ids.write_bytes(whole[:100] + b"\xff\xff" + whole[102:])
+    with pytest.raises(Problem, match="beyond the vocabulary"):
         pretrain(recipe(out, novel, "budget=20steps"), resume=True)
     ids.write_bytes(whole)
     assert before == (weights(out), (out / "trunk.pt").read_bytes())
@@ -318,6 +409,9 @@ def test_the_verb_shows_what_it_does(novel, tmp_path):
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert table["languages"][0]["language"] == "en" and table["tokens"] > 9000
+    folder = [sys.executable, "-m", "regard", "pretrain", str(tmp_path), "budget=40steps"]
+    wrong = subprocess.run(folder, capture_output=True, text=True, env=environment, check=False)
+    assert wrong.returncode == 2 and "is no recipe that can be read" in wrong.stderr
     words = command(tmp_path / "run", novel, "budget=40steps", "--resume")
     shown = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
     assert "pseudo-perplexity" in shown.stderr and "of peak" not in shown.stdout

@@ -40,7 +40,7 @@ from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
-from regard.train.optim import Optimizer
+from regard.train.optim import BETAS, Optimizer
 from regard.train.plans import Budget, Progress
 
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
@@ -84,6 +84,7 @@ def pretrain(
     `Problem` for a folder that holds another run.
     """
     recipes.check(recipe)
+    _rule(recipe)  # what is wrong with it is said before anything is read
     folder = Path(recipe.out)
     _check_folder(recipe, folder, resume)
     probes = {made.name: _rows(made) for made in recipe.probe}
@@ -97,8 +98,8 @@ def pretrain(
         for line in text.said:
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
+        tell(f"held out: {text.tokens.sizes[held].sum():,} tokens in {held.sum():,} of {len(held):,} documents")
         lesson = prepare(recipe, text, held, tell)
-        recipes.write(recipe, folder / "recipe.toml")
         return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch, share=share)
 
 
@@ -107,12 +108,18 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
     shape, length, kind = recipe.model, recipe.text.length, lesson_of(recipe)
     before = Card(max_length=length)
     if shape.name:
-        source, origin, _ = open_folder(shape.name, revision=shape.revision)
+        source, origin, own = open_folder(shape.name, revision=shape.revision)
         before = read_card(source, origin)
         if text.tokenizer.size > origin.config.vocabulary:
             raise Problem(
                 f"The vocabulary has {text.tokenizer.size:,} ids and {shape.name} has vectors for "
                 f"{origin.config.vocabulary:,}. Leave text.vocabulary out, and it is the model's own."
+            )
+        if other := next((n for n in range(text.tokenizer.size) if text.tokenizer.token(n) != own.token(n)), None):
+            raise Problem(
+                f"Token {other:,} is '{text.tokenizer.token(other)}' in the vocabulary and '{own.token(other)}' in "
+                f"{shape.name}, whose vectors would stand for other words. Leave text.vocabulary out, and it is the "
+                "model's own."
             )
     else:
         if shape.width % shape.heads:
@@ -153,6 +160,8 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
 def start_near(lesson: Words, share: Share) -> None:
     """Fresh heads look nearby, and words that come often enough begin with vectors that know their neighbours."""
     encoder, tokens, learnt = lesson.model.encoder, lesson.text.tokens, ~lesson.held
+    device = lesson.system.device
+    encoder.to("cpu")  # where text is counted, and whose lots are the same wherever the encoder learns
     look_nearby(encoder)
     words = lesson.counts.argsort(stable=True)[::-1][:MOST]
     words = np.sort(words[lesson.counts[words] >= FEWEST])
@@ -161,6 +170,14 @@ def start_near(lesson: Words, share: Share) -> None:
             learnt, words, weights=tokens.drawn(lesson.text.times), advance=share("counting neighbours")
         )
         know_neighbours(encoder, torch.from_numpy(words), torch.from_numpy(near))
+    encoder.to(device)
+
+
+def _rule(recipe: Pretraining) -> Masking:
+    """Which tokens are hidden; raises `Problem` for what cannot be asked."""
+    masking = recipe.masking
+    last = masking.rate if masking.last_rate < 0 else masking.last_rate
+    return Masking((masking.rate, last), masking.unit, masking.mask, masking.random, masking.keep)
 
 
 def learn(
@@ -178,9 +195,7 @@ def learn(
     system, recipe, text = lesson.system, lesson.recipe, lesson.text
     settings, masking = recipe.train, recipe.masking
     amount, unit = recipes.budget(recipe.budget)
-    last = masking.rate if masking.last_rate < 0 else masking.last_rate
-    rule = Masking((masking.rate, last), masking.unit, masking.mask, masking.random, masking.keep)
-    loader = lesson.batches(rule, ~held, anywhere=recipe.text.begin == "any")
+    loader = lesson.batches(_rule(recipe), ~held, anywhere=recipe.text.begin == "any")
     plan = Budget(
         amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
         batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
@@ -189,9 +204,11 @@ def learn(
     )  # fmt: skip
     optimizer = Optimizer(
         lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
-        clip=settings.clip, muon=settings.optimizer == "muon",
+        clip=settings.clip, muon=settings.optimizer == "muon", embedding_rate=settings.embedding_rate,
+        betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
+    recipes.write(recipe, folder / "recipe.toml")  # now that nothing has refused it
     if saved is None and recipe.model.start == "near" and not recipe.model.name:
         start_near(lesson, share)
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
@@ -231,16 +248,16 @@ def learn(
         ),
         resume=saved,
     )
-    if not plan.evaluations:
+    if not measure.guesses:  # no evaluation was asked for, or a kill came after the last
         evaluate()
-    row = {"kind": "result", "step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
-    journal.add(row | measure.more | {"ending": _ending(recipe)})
-    (folder / "state.pt").unlink(missing_ok=True)
     pages.write(
         folder / "report.html", title=folder.name, found=measure.guesses, scores=measure.scores, probes=measure.probes,
         shown=pages.samples(lesson.guesser, system.tokenizer, measure.passages, unit=masking.unit),
         history=journal.rows(), said=text.said, recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
     )  # fmt: skip
+    row = {"kind": "result", "step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
+    journal.add(row | measure.more | {"ending": _ending(recipe)})
+    (folder / "state.pt").unlink(missing_ok=True)
     tell(f"the model is in {folder / 'model'}, what it learnt in {folder / 'report.html'}")
     return Pretrained(folder, measure.guesses, measure.probes, measure.scores, progress.tokens, progress.seconds)
 
@@ -294,6 +311,8 @@ def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
             f"The run in {folder} is finished: its model is in {folder / 'model'}. To go on, give a larger budget, for "
             f"example regard pretrain --resume --out {folder} budget=2h."
         )
+    if endings and not any((folder / name).exists() for name in ("state.pt", "trunk.pt")):
+        raise Problem(f"The run in {folder} is finished, and its trunk.pt is gone: nothing is left to go on from.")
     if recipes.digest(before) != recipes.digest(recipe):
         raise Problem(
             f"The run in {folder} was begun with another recipe, and half a run of each is neither. Only its budget "

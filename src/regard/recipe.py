@@ -138,6 +138,9 @@ class BudgetRecipe:
     step_tokens: int = 16_384  # of a step, in the end
     ramp: int = 1_000_000  # tokens: a step has batch_tokens (1 + read / ramp)^(1/2); 0: step_tokens from the start
     learning_rate: float = 1e-3
+    embedding_rate: float = 1.0  # times the learning rate; below 1, words stay nearer to where they began
+    beta2: float = 0.999  # of AdamW: what the mean of squared gradients keeps; the less, the less far rare words go
+    epsilon: float = 1e-8  # of AdamW: words with smaller gradients (all have length 1 or `clip`) move less
     warmup: int = 100  # steps
     cooldown: float = 0.2  # share of the budget over which the rate falls to nothing
     weight_decay: float = 0.01
@@ -203,8 +206,11 @@ def read(path: str | Path, blank: Kind) -> Kind:
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        raise Problem(f"There is no recipe at {path}. Name an existing .toml file.") from None
+    except OSError as error:
         raise Problem(
-            f"There is no recipe at {path}. Name an existing .toml file, or use --data and --model."
+            f"{path} is no recipe that can be read ({error.strerror}). A recipe is a .toml file; data, text and models "
+            "are named by options."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Problem(f"The recipe {path} is not valid TOML: {error}. Mend that line.") from None
@@ -255,7 +261,8 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         "evaluation.tokens": (1, True, math.inf),
         "text.length": (8, True, math.inf),
         "text.size": (10, True, math.inf),
-        "train.learning_rate": (0, False, math.inf),
+        **dict.fromkeys(("train.learning_rate", "train.embedding_rate", "train.epsilon"), (0, False, math.inf)),
+        "train.beta2": (0, False, 1),
         "train.cooldown": (0, True, 1),
         "masking.rate": (0, False, 1),
         "masking.last_rate": (-1, True, 1),
@@ -278,6 +285,9 @@ def check(recipe: Recipe | Pretraining) -> None:
             raise Problem(f"{key} must be {above}{'' if most == math.inf else f' and below {most}'}; it is {value}.")
     if isinstance(recipe, Pretraining):
         budget(recipe.budget)
+        names = [probe.name for probe in recipe.probe]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise Problem(f"Two probes are named '{twice}'. Name each for what it asks.")
         if recipe.train.objective == "replaced" and recipe.text.pairs != "none":
             raise Problem(
                 "Replaced tokens are detected in texts of one part. Set text.pairs=none, or train.objective=words."
@@ -302,12 +312,11 @@ def holds_run(out: str, *, resume: bool) -> bool:
 
 def budget(said: str) -> tuple[float, str]:
     """An amount and its unit, one of minutes, steps, tokens, epochs; raises `Problem` for anything else."""
-    form = re.fullmatch(r"\s*([\d.,_]+)\s*([kKMG]?)\s*([A-Za-z]+)\s*", said)
-    unit, each = UNITS.get(form.group(3).lower(), ("", 0.0)) if form else ("", 0.0)
-    try:
-        amount = float(re.sub("[,_]", "", form.group(1))) * each * FACTORS[form.group(2)] if form and unit else 0.0
-    except ValueError:
-        amount = 0.0
+    form = re.fullmatch(r"\s*((?:\d{1,3}(?:[,_]\d{3})+|\d+)?(?:\.\d+)?)\s*([A-Za-z]+(?: [A-Za-z]+)?)\s*", said)
+    number, word = (form[1].replace(",", ""), form[2].replace(" ", "")) if form else ("", "")
+    factor = word[:1] if word.lower() not in UNITS and word[:1] in FACTORS else ""
+    unit, each = UNITS.get(word.removeprefix(factor).lower(), ("", 0.0))
+    amount = float(number) * each * FACTORS[factor] if number and unit else 0.0
     if amount <= 0:
         shown = f"'{said}' is none" if said else "it has none"
         raise Problem(

@@ -50,6 +50,16 @@ def test_the_probe_is_scikit_learns(system, rows):
     assert found.value > 0.7 and found.low < found.value < found.high
 
 
+def test_bfloat16_around_a_probe_rounds_its_vectors_and_not_its_weights(system, rows):
+    texts, labels = rows[0], np.array(rows[1])
+    labels[::7], labels[1::7] = "positive", "negative"  # more than a text says
+    parts = {"train": (texts[:300], labels[:300]), "test": (texts[300:], labels[300:])}
+    whole = probe(system.model, system.tokenizer, **parts, length=64)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = probe(system.model, system.tokenizer, **parts, length=64)
+    assert half.value == pytest.approx(whole.value, abs=0.03)
+
+
 def test_labels_that_mean_nothing_are_not_guessed(system, rows):
     texts, _ = rows
     labels = np.random.default_rng(0).integers(0, 2, len(texts))

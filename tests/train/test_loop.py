@@ -186,6 +186,10 @@ def test_a_budget_bends_nothing_before_its_cooldown_and_ends_at_nothing():
     assert rates(amount=2000, unit="tokens") == pytest.approx(short)
     assert len(rates(amount=2, unit="minutes")) == 20
     assert rates(amount=20, cooldown=0.0)[4:] == [1.0] * 16
+    # A step that the end of the trunk falls into belongs to the trunk.
+    for amount, trunk in ((13, 11), (14, 12), (17, 14), (18, 15)):
+        assert rates(amount=amount)[:trunk] == long[:trunk] and rates(amount=amount)[trunk] < 1
+    assert rates(amount=10, cooldown=0.3)[:7] == long[:7]
 
 
 def test_steps_grow_with_the_root_of_the_tokens_read():

@@ -34,10 +34,10 @@ def touches(magnitudes: tuple[float, float], seed: int = 1) -> Iterator[tuple[Ta
 class Lazy:
     """The table under test."""
 
-    def __init__(self, dtype: torch.dtype, weight_decay: float) -> None:
+    def __init__(self, dtype: torch.dtype, weight_decay: float, beta2: float = BETAS[1], epsilon: float = EPSILON):
         start = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(0))
         self.table = torch.nn.Parameter(start.to(dtype))
-        self.rows = RowAdamW(self.table, weight_decay=weight_decay)
+        self.rows = RowAdamW(self.table, weight_decay=weight_decay, betas=(BETAS[0], beta2), epsilon=epsilon)
 
     def read(self, rows: Table) -> Table:
         self.rows.catch_up(rows)
@@ -53,9 +53,9 @@ class Lazy:
 class Dense:
     """torch's AdamW over the same table."""
 
-    def __init__(self, dtype: torch.dtype, weight_decay: float) -> None:
+    def __init__(self, dtype: torch.dtype, weight_decay: float, beta2: float = BETAS[1], epsilon: float = EPSILON):
         self.table = torch.nn.Parameter(Lazy(dtype, 0.0).table.detach().clone())
-        self.oracle = torch.optim.AdamW([self.table], betas=BETAS, eps=EPSILON, weight_decay=weight_decay)
+        self.oracle = torch.optim.AdamW([self.table], betas=(BETAS[0], beta2), eps=epsilon, weight_decay=weight_decay)
 
     def read(self, rows: Table) -> Table:
         return self.table.detach()[rows]
@@ -93,6 +93,14 @@ def test_rows_are_where_dense_adamw_would_have_them(magnitudes, share, kind, wei
     """But for epsilon: within that share of one step, which grows as gradients sink towards epsilon."""
     lazy, exact = Lazy(torch.float64, weight_decay), Dense(torch.float64, weight_decay)
     assert distances(kind, magnitudes, [lazy], exact)[0] <= share * PEAK
+
+
+@pytest.mark.parametrize(("beta2", "epsilon", "share"), [(0.98, 1e-8, 1e-4), (0.98, 1e-6, 3e-3)])
+def test_rows_follow_other_betas_and_another_epsilon(beta2, epsilon, share):
+    lazy, exact = (table(torch.float64, 0.01, beta2, epsilon) for table in (Lazy, Dense))
+    usual = Dense(torch.float64, 0.01)
+    near, far = distances("linear", (-2, 0), [lazy, usual], exact)
+    assert near <= share * PEAK and far > PEAK
 
 
 @pytest.mark.parametrize(("kind", "weight_decay"), KINDS)
@@ -243,6 +251,25 @@ def test_lower_layers_learn_more_slowly():
     for name, rate in found.items():
         share = next(share for part, share in shares.items() if part in name)
         assert rate == pytest.approx(share), name
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_embeddings_may_learn_at_a_rate_of_their_own(sparse):
+    start, models = draw_model(sparse=sparse), [draw_model(sparse=sparse) for _ in range(2)]
+    for model, rate in zip(models, (1.0, 0.25), strict=True):
+        optimizer = draw_optimizer(model, weight_decay=0.0, layer_decay=1.0, embedding_rate=rate)
+        train(model, optimizer, 1, np.random.default_rng(0))
+    full, own = (dict(model.named_parameters()) for model in models)
+    for name, old in start.named_parameters():
+        share = 0.25 if "embeddings" in name else 1.0
+        assert torch.allclose(own[name] - old, (full[name] - old) * share, atol=1e-7), name
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_betas_and_epsilon_reach_every_part_of_adamw(sparse):
+    optimizer = draw_optimizer(draw_model(sparse=sparse), betas=(0.8, 0.98), epsilon=1e-4)
+    for part in (*optimizer.dense.param_groups, *([vars(optimizer.rows)] if sparse else [])):
+        assert part["betas"] == (0.8, 0.98) and 1e-4 in (part.get("eps"), part.get("epsilon"))
 
 
 @pytest.mark.parametrize("sparse", [False, True])

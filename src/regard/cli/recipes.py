@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,6 @@ def recipe_of(blank: Kind, words: Sequence[str], given: dict[str, str], *, resum
         read = recipe
         for name in source.split("."):
             read = getattr(read, name)
-        stem = Path(files[0]).stem if files else Path(str(read)).name.split(".")[0]
+        stem = Path(files[0]).stem if files else re.sub(r"[*?\[\]]", "", Path(str(read)).name.split(".")[0])
         recipe = recipes.override(recipe, {"out": f"runs/{stem or 'run'}"})
     return recipe

@@ -71,8 +71,10 @@ def probe(
         for found in (features, vectors(model, tokenizer, test_texts, length=length))
     )
     targets = torch.from_numpy(classes[:, None] == np.arange(len(names))).float()
-    weight, bias = minimise("classify", rows.matmul, targets, terms=rows.shape[1])
-    right = int((names[(others @ weight + bias).argmax(1).numpy()] == truth).sum())
+    # In bfloat16 around it, weights would be rounded once and that copy be read again after each of their steps.
+    with torch.autocast("cpu", enabled=False):
+        weight, bias = minimise("classify", rows.matmul, targets, terms=rows.shape[1])
+        right = int((names[(others @ weight + bias).argmax(1).numpy()] == truth).sum())
     return Score("accuracy", right / len(truth), *wilson(right, len(truth)), len(truth))
 
 

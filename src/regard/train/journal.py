@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,14 @@ class Journal:
     def add(self, row: dict[str, Any]) -> None:
         """Appends a row."""
         if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
+            with disk.refusing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(disk.to_json(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole rows; a line that a kill cut short is left out."""
+        """All whole rows; a line that a kill cut short, or that a bad byte is in, is left out."""
         out = []
         if self.path and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
+            for line in self.path.read_bytes().splitlines():
+                with suppress(ValueError):
                     out.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue
         return out

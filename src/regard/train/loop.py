@@ -112,6 +112,7 @@ def fit(
         if now.step % plan.log_steps == 0 or now.step == 1:
             outside.log(window.row(now, plan.progress(now), optimizer.learning_rate * factor, norm))
         if outside.evaluate and plan.due(now, share):
+            window.check(now)
             _evaluate(now, optimizer, plan, outside)
             window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
         if outside.save and time.monotonic() - saved > plan.save_seconds:
@@ -120,6 +121,8 @@ def fit(
             saved = time.monotonic()
     if window.losses:  # the steps since the last row
         outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
+    if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it
+        outside.branch(_state(now, model, optimizer))
     optimizer.flush()
     return now
 

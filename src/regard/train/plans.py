@@ -120,8 +120,8 @@ class Budget(Plan):
         return spent[self.unit] / self.amount
 
     def rate(self, now: Progress, before: float) -> float:
-        """A rise by steps, then one, then the fall."""
-        share = (before + self.progress(now)) / 2
+        """A rise by steps, then one, then the fall, of which a step that was begun in the trunk knows nothing."""
+        share = (before + self.progress(now)) / 2 if self.cooled(before) > 0 else before
         return min(1.0, (now.step - 0.5) / max(1, self.warmup)) * (1 - math.sqrt(min(1.0, self.cooled(share))))
 
     def batches(self, now: Progress) -> int:

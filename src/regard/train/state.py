@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def write_whole(path: Path, content: Any) -> None:
 def read(path: Path) -> dict[str, Any]:
     """What `write_whole` saved; no object is unpickled."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the sums that it writes
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} in it is damaged")
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise Problem(f"There is no state at {path} to resume from. Start the run without --resume.") from None
