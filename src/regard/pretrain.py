@@ -204,8 +204,8 @@ def learn(
     )  # fmt: skip
     optimizer = Optimizer(
         lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
-        clip=settings.clip, muon=settings.optimizer == "muon", embedding_rate=settings.embedding_rate,
-        betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
+        clip=settings.clip, muon=settings.optimizer == "muon", muon_decay=settings.muon_decay,
+        embedding_rate=settings.embedding_rate, betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
     )  # fmt: skip
     saved = _saved(folder, recipe, text, plan) if resume else None
     recipes.write(recipe, folder / "recipe.toml")  # now that nothing has refused it

@@ -144,6 +144,7 @@ class BudgetRecipe:
     warmup: int = 100  # steps
     cooldown: float = 0.2  # share of the budget over which the rate falls to nothing
     weight_decay: float = 0.01
+    muon_decay: float = 1.0  # of the matrices that muon moves: all that it adds without need, it adds at full length
     clip: float = 1.0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     save_minutes: float = 1.0
@@ -263,6 +264,7 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         "text.size": (10, True, math.inf),
         **dict.fromkeys(("train.learning_rate", "train.embedding_rate", "train.epsilon"), (0, False, math.inf)),
         "train.beta2": (0, False, 1),
+        "train.muon_decay": (0, True, math.inf),
         "train.cooldown": (0, True, 1),
         "masking.rate": (0, False, 1),
         "masking.last_rate": (-1, True, 1),

@@ -238,6 +238,18 @@ def test_matrices_decay_and_biases_and_norms_do_not():
         assert decay == (0.0 if name.endswith("bias") or "norm" in name else 0.3), name
 
 
+def test_matrices_that_take_orthogonal_steps_decay_as_they_are_told():
+    start, models = draw_model(sparse=True), [draw_model(sparse=True) for _ in range(2)]
+    for model, decay in zip(models, (0.0, 0.5), strict=True):
+        optimizer = draw_optimizer(model, muon=True, muon_decay=decay, layer_decay=1.0)
+        train(model, optimizer, 1, np.random.default_rng(0))
+    rate = 1e-3 * schedule("linear", 0.1, 0.01)
+    free, held = (dict(model.named_parameters()) for model in models)
+    for name, old in start.named_parameters():
+        shrunk = old * rate * 0.5 if "blocks" in name and old.ndim == 2 else 0.0
+        assert torch.allclose(free[name] - held[name], torch.zeros_like(old) + shrunk, atol=1e-8), name
+
+
 def test_lower_layers_learn_more_slowly():
     model = draw_model(sparse=True)
     optimizer = draw_optimizer(model, layer_decay=0.5)

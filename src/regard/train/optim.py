@@ -117,7 +117,8 @@ class Optimizer:
     """AdamW over a model: matrices decay, biases and norms do not; lower layers may learn more slowly.
 
     With `muon` the matrices of the layers take orthogonal steps instead, U V^T for a momentum of U S V^T (Jordan et al.
-    2024), as long as those of AdamW (Liu et al. 2025): all directions of a gradient count, not the few that lead it.
+    2024), as long as those of AdamW (Liu et al. 2025): all directions of a gradient count, not the few that lead it. So
+    do all directions of its noise, which nothing takes back but `muon_decay`, the weight decay of these matrices.
 
     `embedding_rate` is that of embeddings beside what stands on them. Of a word that comes once in a long while AdamW
     takes (1 - beta_1) / (sqrt(1 - beta_2) (1 - beta_1 / sqrt(beta_2))) full steps for each time it comes: 32 with a
@@ -133,6 +134,7 @@ class Optimizer:
         layer_decay: float,
         clip: float,
         muon: bool = False,
+        muon_decay: float = 0.0,
         embedding_rate: float = 1.0,
         betas: tuple[float, float] = BETAS,
         epsilon: float = EPSILON,
@@ -152,7 +154,7 @@ class Optimizer:
                 self.rows = RowAdamW(parameter, weight_decay=decay, rate=rate, betas=betas, epsilon=epsilon)
             else:
                 orthogonal = muon and parameter.ndim == 2 and "blocks." in name
-                groups.setdefault((orthogonal, rate, decay), []).append(parameter)
+                groups.setdefault((orthogonal, rate, muon_decay if orthogonal else decay), []).append(parameter)
         split: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
         for (orthogonal, rate, decay), parameters in groups.items():
             split[orthogonal].append({"params": parameters, "weight_decay": decay, "rate": rate})
