@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -111,18 +110,19 @@ def _file(task: str, part: str, folder: Path) -> str:
 
 
 def _key(options: argparse.Namespace, task: str, arm: str, seed: int) -> list[Any]:
-    return [_identity(options.model, arm), task, arm, seed, options.epochs, options.rate, options.length]
+    return [*_identity(options.model, arm), task, arm, seed, options.epochs, options.rate, options.length]
 
 
 @cache
-def _identity(model: str, arm: str) -> str:
+def _identity(model: str, arm: str) -> tuple[str, ...]:
     """What the arm begins with: shape and tokenizer, and trained weights. A name says less: its run may be repeated."""
-    from regard.system import find_folder
+    from regard import load
+    from regard.data.tokens import digest
+    from regard.study.heads import fingerprint
 
-    found = hashlib.blake2b(digest_size=8)
-    for name in ("config.json", "tokenizer.json", *(["model.safetensors"] if arm == "trained" else [])):
-        found.update((find_folder(model) / name).read_bytes())
-    return found.hexdigest()
+    system = load(model, precision="float32")
+    shape = repr(system.model.encoder.config), digest(system.tokenizer)
+    return (*shape, fingerprint(system.model.encoder.state_dict())) if arm == "trained" else shape
 
 
 def compared(options: argparse.Namespace, task: str) -> dict[str, Any]:

@@ -57,11 +57,11 @@ def folder_whole(path: str | Path) -> Iterator[Path]:
 def _runs(process: str) -> bool:
     """Whether there is such a process; where that cannot be asked, there may be."""
     try:
-        os.kill(int(process), 0) if os.name == "posix" else None
+        with contextlib.suppress(PermissionError):  # it is someone else's
+            if os.name == "posix":
+                os.kill(int(process), 0)
     except (ProcessLookupError, ValueError):
         return False
-    except PermissionError:  # it is someone else's
-        return True
     return True
 
 

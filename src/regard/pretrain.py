@@ -43,6 +43,7 @@ from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import BETAS, Optimizer
 from regard.train.plans import Budget, Progress
 
+STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
@@ -248,7 +249,7 @@ def learn(
         ),
         resume=saved,
     )
-    if not measure.guesses:  # no evaluation was asked for, or a kill came after the last
+    if not (measure.guesses or measure.probes):  # no evaluation was asked for, or a kill came after the last
         evaluate()
     pages.write(
         folder / "report.html", title=folder.name, found=measure.guesses, scores=measure.scores, probes=measure.probes,
@@ -280,7 +281,7 @@ def _ending(recipe: Pretraining) -> str:
 
 def _saved(folder: Path, recipe: Pretraining, text: RunningText, plan: Budget) -> dict[str, Any] | None:
     """The state to go on from: of the killed run, or where its end had begun under another budget, of its trunk."""
-    for name in ("state.pt", "trunk.pt"):
+    for name in STATES:
         if not (folder / name).exists():
             continue
         saved = states.read(folder / name)
@@ -311,7 +312,7 @@ def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
             f"The run in {folder} is finished: its model is in {folder / 'model'}. To go on, give a larger budget, for "
             f"example regard pretrain --resume --out {folder} budget=2h."
         )
-    if endings and not any((folder / name).exists() for name in ("state.pt", "trunk.pt")):
+    if endings and not any((folder / name).exists() for name in STATES):
         raise Problem(f"The run in {folder} is finished, and its trunk.pt is gone: nothing is left to go on from.")
     if recipes.digest(before) != recipes.digest(recipe):
         raise Problem(

@@ -32,6 +32,7 @@ from regard.text.words import altered
 
 WORD, SENTENCE, DOCUMENT = 1, 2, 4
 CHUNK = 1_000_000  # characters of documents that a process numbers at once
+ROWS = 1_000_000  # sentences that are numbers of Python at once, which take ten times as much memory
 CURE = "Free some memory, or number tokens by fewer processes, and call again."
 
 
@@ -141,8 +142,6 @@ class Tokens:
             self.marks = np.memmap(folder / "marks.bin", np.uint8, "r")
             self.documents: NDArray[np.int64] = np.load(folder / "documents.npy")
             whole = len(self.ids) == len(self.marks) == about["tokens"]
-            if whole and len(self.ids) and int(self.ids.max()) >= tokenizer.size:
-                raise ValueError("an id is beyond the vocabulary")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Problem(
                 f"{folder} holds no tokens that can be read ({error}). Delete it, and make it anew."
@@ -153,6 +152,8 @@ class Tokens:
             )
         if about["tokenizer"] != digest(tokenizer):
             raise Problem(f"The tokens in {folder} were numbered by another tokenizer. Delete it, and make it anew.")
+        if len(self.ids) and int(self.ids.max()) >= tokenizer.size:
+            raise Problem(f"{folder} is damaged: an id is beyond the vocabulary. Delete it, and make it anew.")
         self.vocabulary = tokenizer.size
 
     @property
@@ -174,7 +175,7 @@ class Tokens:
             rows = rows[documents[owners]]
         out = array("q")
         start = stop = own = -1
-        for begin, end, owner in (row for at in range(0, len(rows), CHUNK) for row in rows[at : at + CHUNK].tolist()):
+        for begin, end, owner in (row for at in range(0, len(rows), ROWS) for row in rows[at : at + ROWS].tolist()):
             if owner != own or end - start > room:
                 if stop > start:
                     out.extend((start, stop, own))
@@ -195,8 +196,10 @@ class Tokens:
         """
         sizes = self.sizes
         out = np.zeros(len(sizes), dtype=bool)
+        if share == 0:
+            return out
         order = np.random.default_rng(seed).permutation(len(sizes))
-        for number in range(len(self.languages)) if share > 0 else ():
+        for number in range(len(self.languages)):
             every = order[self.documents[order, 1] == number]
             room = min(share * sizes[every].sum(), most)
             fitting = every[:-1][sizes[every[:-1]] <= room]

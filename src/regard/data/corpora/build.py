@@ -59,13 +59,13 @@ def build(
     if (out / MANIFEST).exists():
         found = read(out)
         # Files that were copied or touched have other times, and may say the same.
-        if found.get("key") != key and found.get("content") != _content(
+        if found.get("key") != key and found.get("content") != _key(
             wanted, [(path.name, readers.digest(path)) for _, path in listed]
         ):
             raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
         return found
     work = out / ".work"
-    _check(out, work, [path for _, path in listed])
+    _check(out, [path for _, path in listed])
     disk.make_folder(out)
     files = [
         File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
@@ -84,7 +84,7 @@ def build(
             advance(READING + (1 - READING) * len(digests) / len(todo))
     shards.clear(out, [shard.name for shard in todo])
     facts = [{"path": file.path.name, "source": wanted.sources[file.source].name} | _done(file) for file in files]
-    content = _content(wanted, [(fact["path"], fact["sha256"]) for fact in facts])
+    content = _key(wanted, [(fact["path"], fact["sha256"]) for fact in facts])
     made = {"format": FORMAT, "key": key, "content": content} | manifest(
         wanted, facts, table, same, near, todo, digests
     )
@@ -93,13 +93,13 @@ def build(
     return read(out)
 
 
-def _check(out: Path, work: Path, sources: list[Path]) -> None:
+def _check(out: Path, sources: list[Path]) -> None:
     """Raises `Problem` where shards would be written over what no build has made, or be read by the next call."""
     there = [path for form in shards.NAMES for path in sorted(out.glob(form))]
     mine = {path.resolve() for path in there}
     if source := next((path for path in sources if path.resolve() in mine), None):
         raise Problem(f"{source} is a source, and is named like what is written to {out}. Name another folder.")
-    if there and not work.exists():
+    if there and not (out / ".work").exists():
         raise Problem(f"{out} holds {there[0].name}, which no build has left there. Name another folder, or remove it.")
 
 
@@ -130,11 +130,6 @@ def _key(*parts: Any) -> str:
 
     said = json.dumps([FORMAT, *map(simple, parts)], sort_keys=True)
     return hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-
-
-def _content(wanted: plan.Plan, files: list[tuple[str, str]]) -> str:
-    """Changes with the plan, and with the names and digests of its files."""
-    return _key(wanted, files)
 
 
 def _clean(wanted: plan.Plan, files: list[File], workers: Workers, advance: Advance) -> None:

@@ -93,7 +93,8 @@ def cleaned(text: str, declared: str, settings: Clean) -> Cleaned:
         text = repaired(text)
     lines = [line for line in (_SPACES.sub(" ", line).strip() for line in text.split("\n")) if line]
     kept = [line for line in lines if not BOILERPLATE.fullmatch(line)] if settings.boilerplate else lines
-    kept = [line for line in kept if not any(form.fullmatch(line) for form in _taken_out(settings.lines))]
+    forms = _taken_out(settings.lines)
+    kept = [line for line in kept if not any(form.fullmatch(line) for form in forms)] if forms else kept
     out = Cleaned("\n".join(kept), lines_out=len(lines) - len(kept))
     if not kept:
         out.reason = "boilerplate" if lines else "empty"

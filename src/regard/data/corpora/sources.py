@@ -90,7 +90,7 @@ def plain(markup: str) -> str:
 
 # What a link begins with that shows no words where it stands: files, categories, the same article in other languages.
 _UNSEEN = re.compile(
-    r"\s*(?:(?:file|image|media|category|文件|档案|檔案|图像|圖像|图片|圖片|媒体|媒體|分类|分類)|(?-i:[a-z]{2,3}(?:-[a-z]+)*))\s*:\S",
+    r"\s*(?:file|image|media|category|文件|档案|檔案|图像|圖像|图片|圖片|媒体|媒體|分类|分類|(?-i:[a-z]{2,3}(?:-[a-z]+)*))\s*:\S",
     re.IGNORECASE,
 )
 
@@ -176,12 +176,9 @@ def _text(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
             kept.append(line)
             size += len(line) + 1
         if kept and (ends or size > LONGEST):
-            text = "\n".join(kept)
-            yield from (
-                _parted(path, f"line {first}", text)
-                if len(kept[-1]) > LONGEST
-                else [_told(path, f"line {first}", text)]
-            )
+            text, where = "\n".join(kept), f"line {first}"
+            # What passes the bound by less than a line stays whole.
+            yield from _parted(path, where, text) if len(kept[-1]) > LONGEST else (_told(path, where, text),)
             kept, size = [], 0
     if kept:
         yield _told(path, f"line {first}", "\n".join(kept))
