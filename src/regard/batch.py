@@ -44,9 +44,8 @@ class Packed:
 
     def to(self, device: torch.device | str) -> Packed:
         """The same sequences on another device."""
-        ids, segments, positions, bounds, order = (
-            t.to(device, non_blocking=True) for t in (self.ids, self.segments, self.positions, self.bounds, self.order)
-        )
+        parts = self.ids, self.segments, self.positions, self.bounds, self.order
+        ids, segments, positions, bounds, order = (moved(part, device) for part in parts)
         return Packed(ids, segments, positions, bounds, self.lengths, order)
 
 
@@ -59,7 +58,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(self.packed.to(device), self.labels.to(device, non_blocking=True))
+        return Batch(self.packed.to(device), moved(self.labels, device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,8 @@ class Hidden:
 
     def to(self, device: torch.device | str) -> Hidden:
         """The same batch on another device."""
-        parts = (t.to(device, non_blocking=True) for t in (self.places, self.truth, self.languages, self.pairs))
-        return Hidden(self.packed.to(device), *parts)
+        parts = self.places, self.truth, self.languages, self.pairs
+        return Hidden(self.packed.to(device), *(moved(part, device) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +91,10 @@ class Trace:
     """Interior values by name, packed like the batch they came from: what a tap has watched."""
 
     values: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def moved(part: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The same tensor on another device; on its way to a GPU nothing waits for what the GPU has still to do."""
+    if str(device).startswith("cuda") and part.device.type == "cpu":
+        part = part.pin_memory()  # of other memory a copy begins when the GPU is done with all before it
+    return part.to(device, non_blocking=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from regard.data.ahead import Ahead
 from regard.data.masking import Masking
 from regard.data.pretraining import HiddenWords
 from regard.data.tokens import Document, write
@@ -119,6 +120,22 @@ def test_batches_are_taken_up_anywhere(store, tokenizer):
         last, _, found = again(last)
         assert last == place
         assert torch.equal(expected.packed.ids, found.packed.ids) and torch.equal(expected.truth, found.truth)
+
+
+def test_batches_read_ahead_are_those_that_would_be_read_now_and_draw_nothing(store, tokenizer):
+    loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=700, seed=1)
+    ahead = Ahead(loader, 2)
+    random = torch.get_rng_state()
+    place = (0, len(loader.plan(0)) - 3)
+    for turn in range(8):  # over the end of an epoch, and then back
+        place = (0, 1) if turn == 6 else place
+        (after, done, now), (*others, early) = loader(place), ahead(place)
+        assert others == [after, done]
+        assert early.packed.lengths == now.packed.lengths
+        for one, other in ((early.packed.ids, now.packed.ids), (early.places, now.places), (early.truth, now.truth)):
+            assert torch.equal(one, other)
+        place = after
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_a_model_learns_hidden_words(store, tokenizer):

@@ -123,6 +123,17 @@ def test_a_loss_that_is_no_number_is_a_problem(model):
         run(model, Limits(steps=20, bfloat16=False), objective=broken)
 
 
+def test_a_share_of_nothing_does_not_count_in_the_log(model):
+    rows, shares = [], iter([math.nan, 0.5, math.nan, 0.25, math.nan])
+
+    def learnt(model, batch):
+        return classify(model, batch)[0], {"some": torch.tensor(next(shares)), "none": torch.tensor(math.nan)}
+
+    run(model, Limits(steps=5, bfloat16=False), Outside(log=rows.append), objective=learnt)
+    assert "some" not in rows[0] and rows[1]["some"] == 0.375
+    assert all("none" not in row for row in rows)
+
+
 def test_the_order_depends_on_seed_and_epoch_alone_and_can_be_taken_up_anywhere():
     batches = loader(batch_tokens=32, seed=7)
     seen = read(batches, (0, 0), 40)

@@ -46,14 +46,27 @@ class Shuffled(ABC):
 
     def __call__(self, place: Place, cooled: float = 0.0) -> tuple[Place, float, Any]:
         """The batch at a place, with the place after it and the epochs done by then."""
+        after, done = self.after(place)
+        return after, done, self.at(place, cooled)
+
+    def after(self, place: Place) -> tuple[Place, float]:
+        """The place after one, and the epochs done by then."""
         epoch, number = place
+        plan, seen = self.planned(epoch)
+        after = (epoch, number + 1) if number + 1 < len(plan) else (epoch + 1, 0)
+        return after, epoch + int(seen[number]) / int(seen[-1])
+
+    def planned(self, epoch: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+        """The plan of an epoch, and how many sequences there are up to each batch."""
         if self._plan is None or self._plan[0] != epoch:
             plan = self.plan(epoch)
             self._plan = epoch, plan, np.cumsum([len(rows) for rows in plan])
-        _, plan, seen = self._plan
-        after = (epoch, number + 1) if number + 1 < len(plan) else (epoch + 1, 0)
-        done = epoch + int(seen[number]) / int(seen[-1])
-        return after, done, self.batch(epoch, plan[number], cooled=cooled)
+        return self._plan[1:]
+
+    def at(self, place: Place, cooled: float) -> Any:
+        """The batch at a place."""
+        epoch, number = place
+        return self.batch(epoch, self.planned(epoch)[0][number], cooled=cooled)
 
 
 class Loader(Shuffled):

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from regard.model.config import EncoderConfig
 from regard.model.linear import Linear
 
-ROOM = 2**22  # logits held at a time
+ROOM, GPU_ROOM = 2**22, 2**28  # logits held at a time: what a cache holds, and a GiB
 
 
 class WordHead(nn.Module):
@@ -53,7 +53,7 @@ class WordHead(nn.Module):
         compared, table = self._compared(states), self._table(word).float()
         losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
         with torch.autocast(states.device.type, enabled=False):
-            for span in _spans(len(compared), len(table)):
+            for span in _spans(compared, table):
                 logits = F.linear(compared[span], table) + self.bias
                 own = logits.gather(1, truth[span].unsqueeze(1))
                 losses[span] = (logits.logsumexp(-1, keepdim=True) - own).squeeze(1)
@@ -72,7 +72,7 @@ class WordHead(nn.Module):
         drawn = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
         lots = torch.rand(len(rows), 1, generator=chance, device=rows.device)
         with torch.autocast(states.device.type, enabled=False):
-            for span in _spans(len(rows), len(words)):
+            for span in _spans(rows, words):
                 shares = (F.linear(rows[span], words).float() + self.bias).softmax(-1).cumsum_(-1)
                 found = torch.searchsorted(shares, lots[span] * shares[:, -1:], right=True)
                 drawn[span] = found.squeeze(1).clamp_(max=len(words) - 1)  # rounding may lead past the last
@@ -93,10 +93,10 @@ def _precision(table: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
 
 
-def _spans(places: int, words: int) -> Iterator[slice]:
+def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
     """As many places at a time as there is room for."""
-    step = max(1, ROOM // words)
-    return (slice(start, start + step) for start in range(0, places, step))
+    step = max(1, (GPU_ROOM if places.is_cuda else ROOM) // len(words))
+    return (slice(start, start + step) for start in range(0, len(places), step))
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -111,7 +111,7 @@ class _CrossEntropy(torch.autograd.Function):
         losses, right = torch.empty_like(states[:, 0]), torch.empty_like(truth, dtype=torch.bool)
         grown = [torch.zeros_like(t, dtype=torch.float32) for t in (states, table, bias)] if wanted else []
         with torch.autocast(states.device.type, enabled=False):
-            for span in _spans(len(states), len(table)):
+            for span in _spans(states, table):
                 logits = F.linear(rows[span], words).float() + bias
                 target = truth[span].unsqueeze(1)
                 right[span] = logits.argmax(-1) == truth[span]

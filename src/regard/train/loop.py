@@ -196,9 +196,9 @@ class _Window:
     def clear(self) -> None:
         self.losses: list[torch.Tensor] = []
         self.tokens, self.since = 0, time.monotonic()
-        self.more: dict[str, list[float]] = {}
+        self.more: dict[str, list[torch.Tensor]] = {}
 
-    def add(self, tokens: int, more: dict[str, float]) -> None:
+    def add(self, tokens: int, more: dict[str, torch.Tensor]) -> None:
         self.tokens += tokens
         for name, value in more.items():
             self.more.setdefault(name, []).append(value)
@@ -215,7 +215,8 @@ class _Window:
     def row(self, now: Progress, share: float, rate: float, norm: torch.Tensor) -> dict[str, Any]:
         """The window as a row of the log, and a new window; raises `Problem` once the loss is no number."""
         loss = self.check(now)
-        means = {name: float(np.mean(values)) for name, values in self.more.items()}
+        means = {name: torch.stack(values).nanmean().item() for name, values in self.more.items()}
+        means = {name: mean for name, mean in means.items() if np.isfinite(mean)}  # of batches with nothing of the kind
         row = {
             "kind": "step", "step": now.step, "epoch": now.epochs, "loss": loss, "learning_rate": rate,
             "gradient_norm": norm.item(), "tokens_per_second": self.tokens / max(1e-9, time.monotonic() - self.since),

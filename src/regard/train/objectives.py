@@ -1,5 +1,6 @@
 """Objectives: (model, batch) -> (loss, log).
 
+The log's values are tensors, so that no batch waits for a GPU.
 A training method is a function from objective to objective.
 """
 
@@ -18,7 +19,7 @@ from regard.model.electra import Electra
 from regard.model.heads import Model
 from regard.model.pooling import First
 
-Objective = Callable[[Any, Any], tuple[Tensor, dict[str, float]]]  # of the models and batches that it is made for
+Objective = Callable[[Any, Any], tuple[Tensor, dict[str, Tensor]]]  # of the models and batches that it is made for
 
 
 class OfPlaces(Protocol):
@@ -28,7 +29,7 @@ class OfPlaces(Protocol):
     of its own.
     """
 
-    def __call__(self, model: Model, batch: Hidden, states: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, model: Model, batch: Hidden, states: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and the log."""
 
 
@@ -39,17 +40,17 @@ def _logits(model: Model, batch: Batch) -> Tensor:
     return logits
 
 
-def classify(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def classify(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of one class of several: -log softmax(z)_y, in nats."""
     return F.cross_entropy(_logits(model, batch), batch.labels), {}
 
 
-def multilabel(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def multilabel(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean binary cross-entropy over independent labels, in nats."""
     return F.binary_cross_entropy_with_logits(_logits(model, batch), batch.labels.float()), {}
 
 
-def regress(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def regress(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean squared error, in squared units of the label."""
     return F.mse_loss(_logits(model, batch).squeeze(-1), batch.labels.float()), {}
 
@@ -57,17 +58,14 @@ def regress(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
 def masked_words(languages: Sequence[str]) -> OfPlaces:
     """Mean of -log softmax(z_i)_(x_i) over hidden places i, in nats (Devlin et al. 2019); logs accuracy by language."""
 
-    def objective(model: Model, batch: Hidden, states: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
+    def objective(model: Model, batch: Hidden, states: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         if model.words is None:
             raise ValueError("this objective needs a model with a head for hidden words")
         if states is None:
             states = model.encoder.at(batch.packed, batch.places)
         total, _, right = model.words.loss(states, model.encoder.embeddings.word, batch.truth)
-        log = {}
-        for number, language in enumerate(languages):
-            own = right[batch.languages == number]
-            if len(own):
-                log[f"accuracy_{language}"] = own.float().mean().item()
+        owners = {language: batch.languages == number for number, language in enumerate(languages)}
+        log = {f"accuracy_{language}": _share(right, own) for language, own in owners.items()}
         return total / max(1, len(batch.places)), log
 
     return objective
@@ -80,18 +78,17 @@ def with_pairs(objective: OfPlaces) -> Objective:
     1 for none, and texts of one part, labelled -1, do not count.
     """
 
-    def both(model: Model, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+    def both(model: Model, batch: Hidden) -> tuple[Tensor, dict[str, Tensor]]:
         if model.pairs is None or not isinstance(model.pooling, First):
             raise ValueError("this objective needs a model with a head for pairs on its first token")
         firsts = batch.packed.bounds[:-1].long()
         states = model.encoder.at(batch.packed, torch.cat([batch.places, firsts]))
         hidden, first = states.split([len(batch.places), len(firsts)])
         loss, log = objective(model, batch, hidden)
-        asked = batch.pairs >= 0
-        logits, truth = model.pairs(model.pooling.of_firsts(first, batch.packed))[asked], batch.pairs[asked]
-        if len(truth):
-            log = log | {"accuracy_pairs": (logits.argmax(-1) == truth).float().mean().item()}
-        return loss + F.cross_entropy(logits, truth, reduction="sum") / max(1, len(truth)), log
+        logits, asked = model.pairs(model.pooling.of_firsts(first, batch.packed)), batch.pairs >= 0
+        log = log | {"accuracy_pairs": _share(logits.argmax(-1) == batch.pairs, asked)}
+        total = F.cross_entropy(logits, batch.pairs, ignore_index=-1, reduction="sum")
+        return loss + total / asked.sum().clamp(min=1), log
 
     return both
 
@@ -104,7 +101,7 @@ def with_detection(objective: OfPlaces, *, special: Sequence[int], weight: float
     drawn. Logs the share of tokens taken for what they are, of replaced and of original ones.
     """
 
-    def both(model: Electra, batch: Hidden) -> tuple[Tensor, dict[str, float]]:
+    def both(model: Electra, batch: Hidden) -> tuple[Tensor, dict[str, Tensor]]:
         generator, discriminator = model.generator, model.discriminator
         if generator.words is None or discriminator.detector is None:
             raise ValueError("this objective needs a generator of words and a discriminator with a detector")
@@ -114,9 +111,7 @@ def with_detection(objective: OfPlaces, *, special: Sequence[int], weight: float
         shown, replaced, plain = deceived(batch, drawn, special)
         logits, truth = discriminator.detector(discriminator.encoder.at(shown, plain)), replaced[plain]
         right = (logits > 0) == truth
-        for name, own in (("replaced", right[truth]), ("original", right[~truth])):
-            if len(own):
-                log = log | {f"accuracy_{name}": own.float().mean().item()}
+        log = log | {"accuracy_replaced": _share(right, truth), "accuracy_original": _share(right, ~truth)}
         detection = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / max(1, len(plain))
         return loss + weight * detection, log
 
@@ -133,6 +128,11 @@ def deceived(batch: Hidden, drawn: Tensor, special: Sequence[int]) -> tuple[Pack
     plain = torch.stack([ids != number for number in special]).all(0).nonzero().squeeze(1)
     shown = ids.index_copy(0, batch.places, drawn)
     return replace(batch.packed, ids=shown), shown != ids, plain
+
+
+def _share(right: Tensor, own: Tensor) -> Tensor:
+    """How much of its own is right; nan where it has nothing."""
+    return (right & own).sum() / own.sum()
 
 
 OBJECTIVES: dict[str, Objective] = {"classify": classify, "multilabel": multilabel, "regress": regress}

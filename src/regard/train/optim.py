@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regard.train.muon import Muon
+
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
@@ -159,7 +161,7 @@ class Optimizer:
         for (orthogonal, rate, decay), parameters in groups.items():
             split[orthogonal].append({"params": parameters, "weight_decay": decay, "rate": rate})
         self.dense = torch.optim.AdamW(split[0], lr=learning_rate, betas=betas, eps=epsilon, fused=True)
-        self.muon = torch.optim.Muon(split[1], adjust_lr_fn="match_rms_adamw") if split[1] else None
+        self.muon = Muon(split[1]) if split[1] else None
 
     def prepare(self, ids: Tensor) -> None:
         """Brings the word vectors of a batch up to date before they are read."""

@@ -1,0 +1,52 @@
+"""Batches that other processes read while a GPU works on those before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from regard.data.loader import Place, Shuffled
+
+EACH = 4  # batches that each process reads ahead
+
+
+class _Epoch(Dataset[Any]):
+    """The batches of an epoch by their numbers."""
+
+    def __init__(self, source: Shuffled, epoch: int) -> None:
+        self.source, self.epoch = source, epoch
+
+    def __getitem__(self, number: int) -> Any:
+        return self.source.at((self.epoch, number), 0.0)
+
+
+class Ahead:
+    """What `source` gives, for sources that do not ask how much of the run's end is done.
+
+    `processes` are forked, so that they share what the source holds. A call for another place than the next begins the
+    reading anew.
+    """
+
+    def __init__(self, source: Shuffled, processes: int) -> None:
+        self.source, self.processes = source, processes
+        self._expected: Place | None = None
+        self._batches: Iterator[Any] = iter(())
+
+    def __call__(self, place: Place, cooled: float = 0.0) -> tuple[Place, float, Any]:
+        """The batch at a place, with the place after it and the epochs done by then."""
+        after, done = self.source.after(place)
+        if place != self._expected:
+            self._batches = self._from(place)
+        self._expected = after if after[0] == place[0] else None  # the next epoch has an order of its own
+        return after, done, next(self._batches)
+
+    def _from(self, place: Place) -> Iterator[Any]:
+        epoch, number = place
+        numbers = range(number, len(self.source.planned(epoch)[0]))  # planned once, before there are processes
+        return iter(DataLoader(
+            _Epoch(self.source, epoch), batch_size=None, sampler=numbers, num_workers=self.processes,
+            prefetch_factor=EACH, multiprocessing_context="fork", generator=torch.Generator(),
+        ))  # fmt: skip
