@@ -46,7 +46,7 @@ class Contender:
 def arguments() -> argparse.Namespace:
     parser = common.arguments(__doc__, "python benchmarks/guesses.py runs/mine --peers bert-base-chinese")
     parser.add_argument(
-        "models", nargs="*", help="folders or hub names that Regard loads (default: albert-tiny-zh-mlm)"
+        "models", nargs="*", help="folders or hub names that Regard loads (default: regard-mini, albert-tiny-zh-mlm)"
     )
     parser.add_argument("--peers", nargs="*", default=[], help="folders or hub names that transformers loads")
     parser.add_argument("--language", choices=("en", "zh"), help="of the texts (default: zh)", default="zh")
@@ -54,7 +54,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=128, help="tokens of a text at most (default: 128)")
     options = parser.parse_args()
     if not options.models and not options.peers:
-        options.models = options.peers = [str(common.checkpoint("albert-tiny-zh-mlm"))]
+        options.peers = [str(common.checkpoint("albert-tiny-zh-mlm"))]
+        options.models = ["regard-mini", *options.peers]
     if options.quick:
         options.texts = 20
     return options

@@ -28,7 +28,7 @@ ARMS = ("trained", "random")
 
 def arguments() -> argparse.Namespace:
     parser = common.arguments(__doc__, "python benchmarks/pretrained.py --tasks sst2 --seeds 3")
-    parser.add_argument("--model", default="runs/mini-enzh", help="whose weights and shape (default: runs/mini-enzh)")
+    parser.add_argument("--model", default="regard-mini", help="whose weights and shape (default: regard-mini)")
     parser.add_argument("--tasks", nargs="*", choices=tuple(TASKS), default=list(TASKS), help="default: all three")
     parser.add_argument("--seeds", type=int, default=3, help="of each arm (default: 3)")
     parser.add_argument("--epochs", type=float, default=3.0, help="default: 3")

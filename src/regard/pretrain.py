@@ -48,7 +48,7 @@ from regard.train.optim import BETAS, Optimizer
 from regard.train.plans import Budget, Progress
 
 STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
-MOST_READERS = 8  # processes that read batches ahead
+MOST_READERS = 4  # processes that read batches ahead, a million tokens a second each
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
@@ -140,9 +140,11 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
         raise Problem(
             f"text.length is {length}, and the model has positions for {origin.config.positions} tokens. Lower it."
         )
+    # Positions beyond have learnt nothing, unless texts began anywhere: then texts twice as long are read no worse.
+    reach = min(2 * length, origin.config.positions) if recipe.text.begin == "any" else length
     card = Card(
         pooling=kind.pooling,
-        max_length=max(length, before.max_length),  # positions beyond have learnt nothing
+        max_length=max(reach, before.max_length),
         lineage={
             "regard": version("regard"), "torch": torch.__version__, "recipe": recipes.digest(recipe),
             "model": shape.name, "parent": before.lineage, "text": text.origin, "budget": recipe.budget,
@@ -270,7 +272,8 @@ def learn(
 
 def _ahead(loader: HiddenWords, recipe: Pretraining, device: torch.device) -> Batches:
     """Batches read by other processes, for a GPU, which would wait for one; a rate that changes is known here alone."""
-    spare = min(MOST_READERS, (os.cpu_count() or 1) - 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    spare = min(MOST_READERS, cores - 1)
     forks = "fork" in multiprocessing.get_all_start_methods()
     if device.type != "cuda" or recipe.masking.last_rate >= 0 or not forks or not spare:
         return loader

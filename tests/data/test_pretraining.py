@@ -122,6 +122,7 @@ def test_batches_are_taken_up_anywhere(store, tokenizer):
         assert torch.equal(expected.packed.ids, found.packed.ids) and torch.equal(expected.truth, found.truth)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_batches_read_ahead_are_those_that_would_be_read_now_and_draw_nothing(store, tokenizer):
     loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=700, seed=1)
     ahead = Ahead(loader, 2)

@@ -132,7 +132,7 @@ def demo(
     out: Annotated[str, typer.Option(help="The folder of the run; an earlier demo there is replaced.")] = "runs/demo",
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a small BERT on rated movie snippets, both from Python packages, and show what was learned."""
+    """Fine-tune the encoder that comes with Regard on rated movie snippets, and show what was learned."""
     from regard import demo as demonstration
     from regard import run
 

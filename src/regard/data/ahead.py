@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from regard.data.loader import Place, Shuffled
 
-EACH = 4  # batches that each process reads ahead
+EACH = 2  # batches that each process reads ahead; what waits is in shared memory, of which a container has little
 
 
 class _Epoch(Dataset[Any]):

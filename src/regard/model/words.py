@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from regard.model.config import EncoderConfig
 from regard.model.linear import Linear
 
-ROOM, GPU_ROOM = 2**22, 2**28  # logits held at a time: what a cache holds, and a GiB
+ROOM, GPU_ROOM = 2**22, 2**26  # logits held at a time, on a CPU what its cache takes, and on a GPU
 
 
 class WordHead(nn.Module):
@@ -37,7 +37,7 @@ class WordHead(nn.Module):
     def loss(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The cross entropy with the true words: its sum in nats, that of each place, and whether the guess is right.
 
-        The latter two, (places,), have no gradient. No more than `ROOM` logits are held at a time.
+        The latter two, (places,), have no gradient. No more than `ROOM` logits, or `GPU_ROOM`, are held at a time.
         """
         compared, table = self._compared(states), self._table(word)
         return _CrossEntropy.apply(compared, table, self.bias, truth, _precision(table))  # type: ignore[no-any-return]
@@ -48,7 +48,8 @@ class WordHead(nn.Module):
 
         Both (places,), without gradient; the true word is among the k likeliest where its rank is below k. In float32
         whatever the precision around, for bfloat16 has too few numbers to tell the likeliest words apart; logits that
-        are all alike, or nan, thus rank the true word last. No more than `ROOM` logits are held at a time.
+        are all alike, or nan, thus rank the true word last. No more than `ROOM` logits, or `GPU_ROOM`, are held at a
+        time.
         """
         compared, table = self._compared(states), self._table(word).float()
         losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
@@ -65,7 +66,7 @@ class WordHead(nn.Module):
         """A word for each place by lot, with the probability that `loss` sees: (places,) int64.
 
         The shares of all words are laid end to end, and a lot from 0 to 1 falls into one: noise for each word would
-        cost more than the logits. No more than `ROOM` logits are held at a time.
+        cost more than the logits. No more than `ROOM` logits, or `GPU_ROOM`, are held at a time.
         """
         rows, table = self._compared(states), self._table(word)
         rows, words = rows.to(_precision(table)), table.to(_precision(table))

@@ -44,8 +44,8 @@ class Muon(torch.optim.Optimizer):
     def _momentum(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]
         if not state:
-            state["momentum"] = torch.zeros_like(matrix)
-        momentum: Tensor = state["momentum"]
+            state["momentum_buffer"] = torch.zeros_like(matrix)  # under torch's own name, as older runs have it
+        momentum: Tensor = state["momentum_buffer"]
         return momentum
 
 
