@@ -71,7 +71,8 @@ def _options() -> argparse.Namespace:
         "--data", type=Path, help=f"a text file, or a folder of .txt files (default: {', '.join(CORPORA)})"
     )
     parser.add_argument("--vocabulary", help="a published vocab.txt, plain or packed (default: learnt from each file)")
-    parser.add_argument("--batch-tokens", type=int, help="of a step (default: 4096, on a GPU 16384)")
+    parser.add_argument("--contenders", nargs="*", choices=NAMES, default=NAMES, help="who takes part (default: all)")
+    parser.add_argument("--batch-tokens", type=int, help="of a step (default: 4096, on a GPU 65536)")
     parser.add_argument("--steps", type=int, help="of a turn, about (default: 25, on a GPU 30)")
     parser.set_defaults(rounds=None)
     options = parser.parse_args()
@@ -80,7 +81,7 @@ def _options() -> argparse.Namespace:
     gpu = has_gpu()
     options.rounds = options.rounds or (3 if gpu else 5)
     options.steps = options.steps or (30 if gpu else 25)
-    options.batch_tokens = options.batch_tokens or (16_384 if gpu else 4096)
+    options.batch_tokens = options.batch_tokens or (65_536 if gpu else 4096)
     return options
 
 
@@ -295,7 +296,7 @@ def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     common.say(f"{path.name}: {about['sequences']:,} sequences, {about['mean_length']:.1f} tokens on average")
     device = torch.device("cuda" if has_gpu() else "cpu")
     precision = torch.bfloat16 if in_bfloat16("auto", device) else torch.float32
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in options.contenders}
     given = [f"--{key}={getattr(options, key.replace('-', '_'))}" for key in ("shape", "seed", "batch-tokens")]
 
     def turn(name: str) -> float:
@@ -305,15 +306,15 @@ def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
         found[name].append(said)
         return said["seconds"]
 
-    common.take_turns({name: lambda name=name: turn(name) for name in NAMES}, options.rounds)
+    common.take_turns({name: lambda name=name: turn(name) for name in found}, options.rounds)
     each = {name: [said["seconds"] / said["tokens"] for said in turns] for name, turns in found.items()}
     results = {}
     for name, turns in found.items():
         results[name] = {
             "tokens_per_second": common.spread([1 / seconds for seconds in each[name]]),
             "hidden_per_second": common.spread([said["hidden"] / said["seconds"] for said in turns]),
-            "times_default": common.ratios(each[DEFAULT], each[name]),
-            "times_best": common.ratios(each[BEST], each[name]),
+            "times_default": common.ratios(each[DEFAULT], each[name]) if DEFAULT in each else None,
+            "times_best": common.ratios(each[BEST], each[name]) if BEST in each else None,
             "padding": 1 - sum(said["tokens"] for said in turns) / sum(said["places"] for said in turns),
             "share_of_peak": common.spread([said["share"] for said in turns]) if name in OURS else None,
             "peak_memory_mib": max(said["peak_mib"] for said in turns),

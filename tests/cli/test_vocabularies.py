@@ -1,5 +1,6 @@
 """The verbs of vocabularies as a user types them."""
 
+import gzip
 import itertools
 import json
 import lzma
@@ -100,6 +101,7 @@ def test_help_has_an_example():
         (("train", "{folder}/empty.txt", "--out", "{folder}/vocab"), "There is no text"),
         (("train", "{folder}/few.txt", "--size", "10", "--out", "{folder}/vocab"), "characters alone need"),
         (("train", "{folder}/gbk.txt", "--out", "{folder}/vocab"), "gbk.txt have bytes that are no UTF-8"),
+        (("train", "{folder}/rows.jsonl.gz", "--out", "{folder}/vocab"), "rows.jsonl.gz holds rows, not running text"),
         (("stats", "{folder}/empty.txt", "{folder}/few.txt"), "has no [UNK]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -107,6 +109,7 @@ def test_help_has_an_example():
 def test_what_cannot_be_says_why(words, said, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "few.txt").write_text("a few words\nand a few more\n")
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a few words"}\n'))
     (tmp_path / "gbk.txt").write_text("他是一名医生，在医院工作。\n" * 9, encoding="gb18030")
     done = regard("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))
     assert done.returncode == 2, done.stderr

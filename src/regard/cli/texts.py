@@ -18,6 +18,9 @@ Files = Annotated[
 ]
 
 
+ROWS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
 def documents(files: list[str], move: Callable[[float], Any]) -> Iterator[Document]:
     """The documents of a corpus folder, and every line of a file as one, with its language by its script.
 
@@ -57,6 +60,11 @@ def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
     if Path(name).is_dir():
         yield from reading.documents(name, move)
         return
+    if Path(name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")).suffix in ROWS:
+        raise Problem(
+            f"{name} holds rows, not running text: its keys and quotes would count as words. Build a corpus of it "
+            "(regard corpus build plan.toml --out corpus/, where the plan names the column), and name that folder."
+        )
     corpus, number = Corpus(name), 0
     for number, line in enumerate(corpus.lines(), 1):
         if number % 1000 == 1:
