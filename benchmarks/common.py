@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regard.data.processes import cores
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHARED = CHECKOUT.parent / "shared"
 CHECKPOINTS = Path(os.environ.get("REGARD_CHECKPOINTS", CHECKOUT / ".cache" / "checkpoints"))
@@ -97,11 +99,6 @@ def document(*parts: str) -> Any:
     """A gzipped JSON file of the real data."""
     with gzip.open(data(*parts), "rt", encoding="utf-8") as file:
         return json.load(file)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settle(*, torch: bool = True) -> None:

@@ -178,6 +178,7 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
     """A recipe's run without folder and evaluations; also the operations that a token costs."""
     import numpy as np
 
+    from regard.data.ahead import ahead
     from regard.data.masking import Masking
     from regard.data.running_text import RunningText
     from regard.data.tokens import Tokens
@@ -207,8 +208,10 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
         clip=settings.clip,
     )  # fmt: skip
 
+    reader = ahead(loader, lesson.system.device)
+
     def batches(place: tuple[int, int], cooled: float) -> Any:
-        found = loader(place, cooled)
+        found = reader(place, cooled)
         count = len(found[2].packed.ids)
         clock.step(count, len(found[2].places), count)
         return found

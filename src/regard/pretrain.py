@@ -7,8 +7,6 @@ goes on from.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,10 +20,9 @@ from numpy.typing import NDArray
 from regard import disk
 from regard import recipe as recipes
 from regard.card import Card, build, read_card
-from regard.data.ahead import Ahead
+from regard.data.ahead import ahead
 from regard.data.examples import choose
 from regard.data.masking import Masking
-from regard.data.pretraining import HiddenWords
 from regard.data.running_text import RunningText, Share, gather
 from regard.data.sources import locate, read
 from regard.errors import Problem
@@ -43,12 +40,11 @@ from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.journal import Journal
-from regard.train.loop import Batches, Evaluation, Outside, fit, in_bfloat16
+from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import BETAS, Optimizer
 from regard.train.plans import Budget, Progress
 
 STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
-MOST_READERS = 4  # processes that read batches ahead, a million tokens a second each
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
@@ -248,7 +244,7 @@ def learn(
     progress = fit(
         lesson.trained,
         lesson.objective(),
-        _ahead(loader, recipe, system.device),
+        loader if masking.last_rate >= 0 else ahead(loader, system.device),  # a rate that changes is known here alone
         optimizer=optimizer,
         plan=plan,
         outside=Outside(
@@ -268,16 +264,6 @@ def learn(
     (folder / "state.pt").unlink(missing_ok=True)
     tell(f"the model is in {folder / 'model'}, what it learnt in {folder / 'report.html'}")
     return Pretrained(folder, measure.guesses, measure.probes, measure.scores, progress.tokens, progress.seconds)
-
-
-def _ahead(loader: HiddenWords, recipe: Pretraining, device: torch.device) -> Batches:
-    """Batches read by other processes, for a GPU, which would wait for one; a rate that changes is known here alone."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    spare = min(MOST_READERS, cores - 1)
-    forks = "fork" in multiprocessing.get_all_start_methods()
-    if device.type != "cuda" or recipe.masking.last_rate >= 0 or not forks or not spare:
-        return loader
-    return Ahead(loader, spare)
 
 
 def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:

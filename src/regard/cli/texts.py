@@ -18,9 +18,6 @@ Files = Annotated[
 ]
 
 
-ROWS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-
-
 def documents(files: list[str], move: Callable[[float], Any]) -> Iterator[Document]:
     """The documents of a corpus folder, and every line of a file as one, with its language by its script.
 
@@ -54,13 +51,14 @@ def first(rows: Iterator[Any], most: int, language: Callable[[Any], str]) -> Ite
 def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
     from regard.data.corpora import reading
     from regard.data.corpus import Corpus
+    from regard.data.sources import known_kind
     from regard.data.tokens import Document
     from regard.text.vocabulary import language
 
     if Path(name).is_dir():
         yield from reading.documents(name, move)
         return
-    if Path(name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")).suffix in ROWS:
+    if known_kind(Path(name.lower().removesuffix(".bz2"))) not in ("", "txt"):
         raise Problem(
             f"{name} holds rows, not running text: its keys and quotes would count as words. Build a corpus of it "
             "(regard corpus build plan.toml --out corpus/, where the plan names the column), and name that folder."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from regard.data.loader import Place, Shuffled
+from regard.data.processes import cores
 
+MOST = 4  # processes, which read a million tokens a second each
 EACH = 2  # batches that each process reads ahead; what waits is in shared memory, of which a container has little
+
+
+def ahead(source: Shuffled, device: torch.device) -> Shuffled | Ahead:
+    """A source read ahead for a GPU, which would wait for it, where processes can be forked and there is a core."""
+    processes = min(MOST, cores() - 1)
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    return Ahead(source, processes) if device.type == "cuda" and forks and processes else source
 
 
 class _Epoch(Dataset[Any]):
@@ -38,9 +48,9 @@ class Ahead:
     def __call__(self, place: Place, cooled: float = 0.0) -> tuple[Place, float, Any]:
         """The batch at a place, with the place after it and the epochs done by then."""
         after, done = self.source.after(place)
-        if place != self._expected:
+        if place != self._expected or place[1] == 0:  # each epoch has an order of its own
             self._batches = self._from(place)
-        self._expected = after if after[0] == place[0] else None  # the next epoch has an order of its own
+        self._expected = after
         return after, done, next(self._batches)
 
     def _from(self, place: Place) -> Iterator[Any]:

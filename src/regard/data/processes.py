@@ -28,6 +28,11 @@ UNGUARDED = (
 Work = Callable[[], Any]
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Here(partial):  # type: ignore[type-arg]
     """Work for this process, when all that was named before it is done."""
 
@@ -40,7 +45,7 @@ class Workers:
     """
 
     def __init__(self, processes: int, *, cure: str, alone: Callable[[], bool] = lambda: False) -> None:
-        self._processes, self._cure, self._alone = processes or os.cpu_count() or 1, cure, alone
+        self._processes, self._cure, self._alone = processes or cores(), cure, alone
         self._pool: ProcessPoolExecutor | None = None
         self._begun: Event | None = None  # set as soon as one of them has come so far
 

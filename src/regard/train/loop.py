@@ -215,12 +215,12 @@ class _Window:
     def row(self, now: Progress, share: float, rate: float, norm: torch.Tensor) -> dict[str, Any]:
         """The window as a row of the log, and a new window; raises `Problem` once the loss is no number."""
         loss = self.check(now)
-        means = {name: torch.stack(values).nanmean().item() for name, values in self.more.items()}
-        means = {name: mean for name, mean in means.items() if np.isfinite(mean)}  # of batches with nothing of the kind
+        means = {name: torch.stack(values).nanmean() for name, values in self.more.items()}
         row = {
             "kind": "step", "step": now.step, "epoch": now.epochs, "loss": loss, "learning_rate": rate,
             "gradient_norm": norm.item(), "tokens_per_second": self.tokens / max(1e-9, time.monotonic() - self.since),
-            "seconds": now.seconds, "progress": min(1.0, share), **means,
+            "seconds": now.seconds, "progress": min(1.0, share),
+            **{name: mean.item() for name, mean in means.items() if mean.isfinite()},  # else no batch had any of it
         }  # fmt: skip
         self.clear()
         return row
