@@ -13,6 +13,7 @@ fresh, and what is learnt is not compared. Tokens are counted without padding.
                             128, so that nothing is padded and texts see one another
     regard                  a recipe's defaults, but a step for each batch, and dropout .1 as the others have it
     regard without dropout  the same without, which is the default of `regard pretrain`
+    regard compiled         the same, without dropout and with train.compile=on
 
 By itself transformers attends through PyTorch's sdpa and steps by its fused AdamW. It hides tokens, Regard whole words.
 Each turn is a process of its own, whose first steps do not count.
@@ -42,7 +43,8 @@ SHAPES = {
 }
 CORPORA = ("en_movie_reviews", "zh_tech_articles")
 DEFAULT, LINES, BEST = "transformers default", "transformers by length", "transformers best"
-OURS = {"regard": DROPOUT, "regard without dropout": 0.0}
+COMPILED = "regard compiled"
+OURS = {"regard": DROPOUT, "regard without dropout": 0.0, COMPILED: 0.0}
 NAMES = (DEFAULT, LINES, BEST, *OURS)
 
 
@@ -71,7 +73,9 @@ def _options() -> argparse.Namespace:
         "--data", type=Path, help=f"a text file, or a folder of .txt files (default: {', '.join(CORPORA)})"
     )
     parser.add_argument("--vocabulary", help="a published vocab.txt, plain or packed (default: learnt from each file)")
-    parser.add_argument("--contenders", nargs="*", choices=NAMES, default=NAMES, help="who takes part (default: all)")
+    parser.add_argument(
+        "--contenders", nargs="*", choices=NAMES, help="who takes part (default: all, the compiled one on a GPU alone)"
+    )
     parser.add_argument("--batch-tokens", type=int, help="of a step (default: 4096, on a GPU 65536)")
     parser.add_argument("--steps", type=int, help="of a turn, about (default: 25, on a GPU 30)")
     parser.set_defaults(rounds=None)
@@ -79,6 +83,7 @@ def _options() -> argparse.Namespace:
     if options.quick:
         options.rounds, options.steps, options.batch_tokens = 2, options.steps or 3, options.batch_tokens or 1024
     gpu = has_gpu()
+    options.contenders = options.contenders or [name for name in NAMES if gpu or name != COMPILED]
     options.rounds = options.rounds or (3 if gpu else 5)
     options.steps = options.steps or (30 if gpu else 25)
     options.batch_tokens = options.batch_tokens or (65_536 if gpu else 4096)
@@ -185,6 +190,7 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
     from regard.pretrain import prepare
     from regard.recipe import BudgetRecipe, Pretraining, ShapeRecipe, TextRecipe
     from regard.text.tokenizer import Tokenizer
+    from regard.train.compile import compile_training
     from regard.train.loop import Outside, fit, in_bfloat16
     from regard.train.optim import Optimizer
     from regard.train.plans import Budget
@@ -198,6 +204,8 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
     tokens, settings = Tokens(options.scratch / "tokens", tokenizer), recipe.train
     none = np.zeros(len(tokens.documents), dtype=bool)
     lesson = prepare(recipe, RunningText(tokens, tokenizer, {}, "", []), none, common.say)
+    if options.probe == COMPILED:
+        compile_training(lesson.trained)
     loader = lesson.batches(Masking(RATE), ~none)
     plan = Budget(
         amount=1, unit="epochs", warmup=settings.warmup, cooldown=settings.cooldown, batch_tokens=size, most=size,

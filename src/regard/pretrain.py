@@ -39,6 +39,7 @@ from regard.recipe import Pretraining
 from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
+from regard.train.compile import compile_training
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import BETAS, Optimizer
@@ -211,6 +212,9 @@ def learn(
         clip=settings.clip, muon=settings.optimizer == "muon", muon_decay=settings.muon_decay,
         embedding_rate=settings.embedding_rate, betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
     )  # fmt: skip
+    if settings.compile == "on":
+        compile_training(lesson.trained)
+        tell("layers are compiled in the first steps, which takes up to a minute")
     saved = _saved(folder, recipe, text, plan) if resume else None
     recipes.write(recipe, folder / "recipe.toml")  # now that nothing has refused it
     if saved is None and recipe.model.start == "near" and not recipe.model.name:

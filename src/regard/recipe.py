@@ -147,6 +147,7 @@ class BudgetRecipe:
     muon_decay: float = 1.0  # of the matrices that muon moves: all that it adds without need, it adds at full length
     clip: float = 1.0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    compile: Literal["off", "on"] = "off"  # on: fewer kernels between attentions, for large steps on a GPU
     save_minutes: float = 1.0
 
 

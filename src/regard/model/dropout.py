@@ -33,7 +33,8 @@ def keep_mask(keys: Tensor, width: int, probability: float, dtype: torch.dtype =
     Each 32-bit word, mixed by multiplication, xor-shift and multiplication, decides two columns, so p is met to
     1/65536. A mask of fewer columns is a prefix of a wider one: kernels of different layouts agree to the bit.
     """
-    mixed = (keys * _FIRST).unsqueeze(-1) + _columns(width, keys.device)
+    columns = _columns.__wrapped__ if torch.compiler.is_compiling() else _columns  # a compiler warns of caches
+    mixed = (keys * _FIRST).unsqueeze(-1) + columns(width, keys.device)
     mixed ^= mixed >> 16  # the shift keeps the sign, which costs one bit of 32 and saves a pass
     mixed *= _SECOND
     words = mixed.view(torch.int16)[..., :width]

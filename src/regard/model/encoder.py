@@ -163,6 +163,16 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = embeddings
         self.blocks = nn.ModuleList(blocks)
+        self._between, self._settle = between, Block.settle
+
+    def compile_training(self, backend: str = "inductor") -> None:
+        """Makes few kernels of what lies between attentions in `at`, in training: one compilation serves all layers.
+
+        Attention has kernels of its own, and word vectors stay outside, for compiled ones add up their gradients in
+        any order. Dropout draws other noise than it does plain.
+        """
+        self._between = torch.compile(between, dynamic=True, backend=backend)
+        self._settle = torch.compile(Block.settle, dynamic=True, backend=backend)
 
     def forward(self, packed: Packed, *, tap: Tap | None = None) -> Tensor:
         """The last layer's output: (tokens, width), float32."""
@@ -178,16 +188,17 @@ class Encoder(nn.Module):
         attention it does for these tokens alone, which saves most of it.
         """
         x: Tensor = self.embeddings(packed)
+        pass_on, settle = (self._between, self._settle) if self.training else (between, Block.settle)
         blocks: list[Any] = list(self.blocks)
         asked = blocks[0].attention.ask(x)
         for block, following in pairwise(blocks):
-            x, asked = between(block, x, block.attention.part.mix(asked, packed), following)
+            x, asked = pass_on(block, x, block.attention.part.mix(asked, packed), following)
         last = blocks[-1]
         if places is None:
-            return last.settle(firsts(x, packed), last.attention.part.mix_first(asked, packed))  # type: ignore[no-any-return]
+            return settle(last, firsts(x, packed), last.attention.part.mix_first(asked, packed))
         # The kernel takes all queries: leaving some out would gain two hundredths of a pass (measured).
         mixed = last.attention.part.mix(asked, packed)
-        return last.settle(x.index_select(0, places), mixed.index_select(0, places))  # type: ignore[no-any-return]
+        return settle(last, x.index_select(0, places), mixed.index_select(0, places))
 
 
 def bert(

@@ -28,6 +28,11 @@ class WordHead(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.table = nn.Parameter(torch.empty(config.vocabulary, config.width).normal_(std=0.02)) if apart else None
+        self._learn = _learn
+
+    def compile_training(self, backend: str = "inductor") -> None:
+        """Makes few kernels of what `loss` does with logits in training, which are read a dozen times otherwise."""
+        self._learn = torch.compile(_learn, dynamic=True, backend=backend)
 
     def forward(self, states: Tensor, word: Tensor) -> Tensor:
         """(places, width), the encoder's (vocabulary, width) -> (places, vocabulary) float32."""
@@ -40,7 +45,8 @@ class WordHead(nn.Module):
         The latter two, (places,), have no gradient. No more than `ROOM` logits, or `GPU_ROOM`, are held at a time.
         """
         compared, table = self._compared(states), self._table(word)
-        return _CrossEntropy.apply(compared, table, self.bias, truth, _precision(table))  # type: ignore[no-any-return]
+        learn = self._learn if self.training else _learn
+        return _CrossEntropy.apply(compared, table, self.bias, truth, _precision(table), learn)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def rank(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,12 +106,27 @@ def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(places), step))
 
 
+def _learn(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+    """The loss of each row and whether the guess is right; where wanted, gradients of the sum by rows, words, bias."""
+    logits = F.linear(rows, words).float() + bias
+    target = truth.unsqueeze(1)
+    right = logits.argmax(-1) == truth
+    total = logits.logsumexp(-1, keepdim=True)
+    losses = (total - logits.gather(1, target)).squeeze(1)
+    if not wanted:
+        return losses, right
+    slope = logits.sub_(total).exp_()  # softmax - [word = truth]
+    slope.scatter_add_(1, target, slope.new_full(target.shape, -1.0))
+    short = slope.to(words.dtype)
+    return losses, right, short @ words, short.T @ rows, slope.sum(0)
+
+
 class _CrossEntropy(torch.autograd.Function):
     """The loss of some places at a time, and at once its gradients by what is compared, by table and by bias."""
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, table: Tensor, bias: Tensor, truth: Tensor, precision: torch.dtype
+        ctx: Any, states: Tensor, table: Tensor, bias: Tensor, truth: Tensor, precision: torch.dtype, learn: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
         words, rows = table.to(precision), states.to(precision)
@@ -113,18 +134,11 @@ class _CrossEntropy(torch.autograd.Function):
         grown = [torch.zeros_like(t, dtype=torch.float32) for t in (states, table, bias)] if wanted else []
         with torch.autocast(states.device.type, enabled=False):
             for span in _spans(states, table):
-                logits = F.linear(rows[span], words).float() + bias
-                target = truth[span].unsqueeze(1)
-                right[span] = logits.argmax(-1) == truth[span]
-                total = logits.logsumexp(-1, keepdim=True)
-                losses[span] = (total - logits.gather(1, target)).squeeze(1)
+                losses[span], right[span], *slopes = learn(rows[span], words, bias, truth[span], wanted)
                 if wanted:
-                    slope = logits.sub_(total).exp_()  # softmax - [word = truth]
-                    slope.scatter_add_(1, target, slope.new_full(target.shape, -1.0))
-                    short = slope.to(precision)
-                    grown[0][span] = short @ words
-                    grown[1] += short.T @ rows[span]
-                    grown[2] += slope.sum(0)
+                    grown[0][span] = slopes[0]
+                    grown[1] += slopes[1]
+                    grown[2] += slopes[2]
         ctx.save_for_backward(*grown)
         ctx.types = states.dtype, table.dtype, bias.dtype
         ctx.mark_non_differentiable(losses, right)
@@ -137,4 +151,4 @@ class _CrossEntropy(torch.autograd.Function):
             (grown * gradient).to(kind) if needed else None
             for grown, kind, needed in zip(ctx.saved_tensors, ctx.types, ctx.needs_input_grad, strict=False)
         )
-        return *found, None, None
+        return *found, None, None, None
