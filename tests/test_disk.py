@@ -28,6 +28,24 @@ def test_what_breaks_half_way_leaves_the_old_file_and_no_rest(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_two_processes_do_not_do_the_same_in_one_folder(tmp_path: Path):
+    program = (
+        f"from regard import disk\nwith disk.alone({str(tmp_path)!r}, 'training'): print('in', flush=True), input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"in\n"
+    with (
+        pytest.raises(Problem, match=rf"Another process is training in {tmp_path}\. Wait"),
+        disk.alone(tmp_path, "training"),
+    ):
+        pass
+    other.kill()
+    other.communicate()
+    with disk.alone(tmp_path, "training"):
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
 def on_a_full_disk(*lines: str) -> str:
     """What the `Problem` says that the last line runs into, in a process that may write no file above 20 kB."""
     *before, last = lines

@@ -217,6 +217,17 @@ def test_a_text_that_was_touched_is_the_same(novel, tmp_path):
         pretrain(recipe(out, text, "budget=20steps"), resume=True)
 
 
+def test_a_run_goes_on_though_its_text_is_gone(novel, tmp_path):
+    text = tmp_path / "text.txt"
+    shutil.copy(novel, text)
+    out = tmp_path / "run"
+    pretrain(recipe(out, text, "budget=10steps"))
+    text.unlink()
+    assert pretrain(recipe(out, text, "budget=20steps"), resume=True).tokens > 10_000
+    with pytest.raises(Problem, match=r"text\.txt"):
+        pretrain(recipe(tmp_path / "another", text, "budget=10steps"))
+
+
 def test_a_damaged_state_is_said(novel, tmp_path):
     out = tmp_path / "run"
     pretrain(recipe(out, novel, "budget=4steps", "evaluation.times=1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import math
@@ -15,6 +16,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from regard.errors import Problem
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
 
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -52,6 +60,28 @@ def folder_whole(path: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def alone(folder: str | Path, doing: str) -> Iterator[None]:
+    """Within, no other process does the same in a folder; raises `Problem` where one does.
+
+    The system lets go when a process ends, however it does. Where it knows no such locks, nothing is held.
+    """
+    path = Path(folder) / LOCK
+    with path.open("ab") as file:
+        try:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise Problem(
+                    f"Another process is {doing} in {folder}. Wait until it is done, or name another folder."
+                ) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _runs(process: str) -> bool:

@@ -91,9 +91,9 @@ def pretrain(
     folder = Path(recipe.out)
     _check_folder(recipe, folder, resume)
     probes = {made.name: _rows(made) for made in recipe.probe}
-    with torch.random.fork_rng():
+    disk.make_folder(folder)
+    with disk.alone(folder, "training"), torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        disk.make_folder(folder)
         tokenizer = None
         if recipe.model.name and not recipe.text.vocabulary:
             tokenizer = Tokenizer.load(find_folder(recipe.model.name, revision=recipe.model.revision))

@@ -55,14 +55,15 @@ def train(
         system = prepare(recipe, task, tell)
         # Not before everything has been read and understood, so that a mistake leaves no half-made run behind.
         disk.make_folder(folder)
-        if not (folder / "recipe.toml").exists():
-            recipes.write(recipe, folder / "recipe.toml")
-        speed = learn(system, recipe, task, folder=folder, resume=resume, tell=tell, watch=watch)
-        system.save(folder / "model")
-        tell(f"the model is in {folder / 'model'}")
-        result = finish(system, task, folder, tokens_per_second=speed, seconds=time.monotonic() - began)
-    (folder / "state.pt").unlink(missing_ok=True)
-    (folder / "best.pt").unlink(missing_ok=True)
+        with disk.alone(folder, "training"):
+            if not (folder / "recipe.toml").exists():
+                recipes.write(recipe, folder / "recipe.toml")
+            speed = learn(system, recipe, task, folder=folder, resume=resume, tell=tell, watch=watch)
+            system.save(folder / "model")
+            tell(f"the model is in {folder / 'model'}")
+            result = finish(system, task, folder, tokens_per_second=speed, seconds=time.monotonic() - began)
+            for name in ("state.pt", "best.pt"):
+                (folder / name).unlink(missing_ok=True)
     return result
 
 

@@ -139,6 +139,18 @@ def test_batches_read_ahead_are_those_that_would_be_read_now_and_draw_nothing(st
     assert torch.equal(torch.get_rng_state(), random)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_what_goes_wrong_ahead_is_said_as_here(store, tokenizer, monkeypatch):
+    loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=700, seed=1)
+    monkeypatch.setattr(loader, "at", lambda place, cooled: broken())
+
+    def broken():
+        raise Problem("the tokens are gone. Fetch them again.")
+
+    with pytest.raises(Problem, match=r"^the tokens are gone\. Fetch them again\.$"):
+        Ahead(loader, 1)((0, 0))
+
+
 def test_a_model_learns_hidden_words(store, tokenizer):
     torch.manual_seed(0)
     config = EncoderConfig(vocabulary=tokenizer.size, width=48, layers=1, heads=2, inner_width=96, positions=64)

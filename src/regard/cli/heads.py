@@ -8,6 +8,7 @@ import typer
 
 from regard.cli.app import Json, Model, app, print_json
 from regard.cli.rows import Format, examples_of
+from regard.cli.texts import running
 from regard.errors import Problem
 
 Pairs = Annotated[bool, typer.Option("--pairs", help="Read neighbouring lines as pairs of texts.")]
@@ -101,14 +102,13 @@ def heads(
     from rich.console import Console
 
     from regard.data import sources
-    from regard.data.corpus import Corpus
     from regard.screen import Screen
     from regard.study import heads as study
     from regard.study import tables
     from regard.system import load
 
     target = sources.ready(out or "heads.parquet")
-    text = Corpus(corpus, paragraphs=paragraphs)
+    text = running(corpus, paragraphs=paragraphs)
     plan = study.Plan(
         length=length or (128 if pairs else 0), pairs=pairs, texts=texts, words=words, classes=_classes(own or []),
         reach=reach, norms=norms,
@@ -155,7 +155,6 @@ def compare(
     from rich.console import Console
 
     from regard.data import sources
-    from regard.data.corpus import Corpus
     from regard.screen import Screen
     from regard.study import compare as study
     from regard.study import tables
@@ -163,7 +162,7 @@ def compare(
     from regard.system import load
 
     target = sources.ready(out) if out else None
-    text = Corpus(corpus, paragraphs=paragraphs)
+    text = running(corpus, paragraphs=paragraphs)
     rows = sources.read(sources.locate(data), format=format, encoding=encoding) if data else None
     systems = load(model, precision=precision), load(other, precision=precision)
     examples = (examples_of(systems[0], rows, {}), examples_of(systems[1], rows, {})) if rows else None
@@ -210,14 +209,13 @@ def clark(
     from pathlib import Path
 
     from regard import disk
-    from regard.data.corpus import Corpus
     from regard.data.treebank import read
     from regard.screen import Screen
     from regard.study.clark import experiments, report, verdicts
     from regard.system import load
 
     target = disk.make_place(out)
-    text = Corpus(corpus, paragraphs=paragraphs)
+    text = running(corpus, paragraphs=paragraphs)
     bank = read(treebank).first(sentences) if treebank else None
     system = load(model, precision="float32")
     plan = experiments.Plan(

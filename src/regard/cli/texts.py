@@ -11,11 +11,17 @@ import typer
 from regard.errors import Problem
 
 if TYPE_CHECKING:
+    from regard.data.corpus import Corpus
     from regard.data.tokens import Document
 
 Files = Annotated[
     list[str], typer.Argument(help="Running text, a text a line: plain, .gz, .bz2, .xz; or a corpus folder.")
 ]
+
+BUILD = (
+    "Build a corpus of it (regard corpus build plan.toml --out corpus/, where the plan names the column), and name its "
+    "folder."
+)
 
 
 def documents(files: list[str], move: Callable[[float], Any]) -> Iterator[Document]:
@@ -48,22 +54,27 @@ def first(rows: Iterator[Any], most: int, language: Callable[[Any], str]) -> Ite
             yield row
 
 
-def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
-    from regard.data.corpora import reading
+def running(
+    name: str, *, paragraphs: bool = False, cure: str = "Write its texts into a file, a text a line."
+) -> Corpus:
+    """A file of running text; raises `Problem`, with a cure, for one of rows."""
     from regard.data.corpus import Corpus
     from regard.data.sources import known_kind
+
+    if known_kind(Path(name.lower().removesuffix(".bz2"))) not in ("", "txt"):
+        raise Problem(f"{name} holds rows, not running text: its keys and quotes would count as words. {cure}")
+    return Corpus(name, paragraphs=paragraphs)
+
+
+def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
+    from regard.data.corpora import reading
     from regard.data.tokens import Document
     from regard.text.vocabulary import language
 
     if Path(name).is_dir():
         yield from reading.documents(name, move)
         return
-    if known_kind(Path(name.lower().removesuffix(".bz2"))) not in ("", "txt"):
-        raise Problem(
-            f"{name} holds rows, not running text: its keys and quotes would count as words. Build a corpus of it "
-            "(regard corpus build plan.toml --out corpus/, where the plan names the column), and name that folder."
-        )
-    corpus, number = Corpus(name), 0
+    corpus, number = running(name, cure=BUILD), 0
     for number, line in enumerate(corpus.lines(), 1):
         if number % 1000 == 1:
             move(corpus.share)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from regard.data.loader import Place, Shuffled
 from regard.data.processes import cores
+from regard.errors import Problem
 
 MOST = 4  # processes, which read a million tokens a second each
 EACH = 2  # batches that each process reads ahead; what waits is in shared memory, of which a container has little
@@ -30,7 +31,10 @@ class _Epoch(Dataset[Any]):
         self.source, self.epoch = source, epoch
 
     def __getitem__(self, number: int) -> Any:
-        return self.source.at((self.epoch, number), 0.0)
+        try:
+            return self.source.at((self.epoch, number), 0.0)
+        except Problem as problem:  # raised here, it would come out among the words of another process
+            return problem
 
 
 class Ahead:
@@ -51,7 +55,10 @@ class Ahead:
         if place != self._expected or place[1] == 0:  # each epoch has an order of its own
             self._batches = self._from(place)
         self._expected = after
-        return after, done, next(self._batches)
+        batch = next(self._batches)
+        if isinstance(batch, Problem):
+            raise batch
+        return after, done, batch
 
     def _from(self, place: Place) -> Iterator[Any]:
         epoch, number = place

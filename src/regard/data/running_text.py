@@ -61,9 +61,12 @@ def _corpus(name: str, folder: Path, share: Share) -> Path:
     if path.is_dir():
         build.read(path)
         return path
+    made = folder / "corpus"
+    if not path.exists() and (made / build.MANIFEST).exists():
+        return made  # what it was built from may be gone when a run goes on
     plan = read_plan(path) if path.suffix == ".toml" else Plan((Source(name=path.stem or name, path=str(path)),))
-    build.build(plan, folder / "corpus", advance=share("building the corpus"))
-    return folder / "corpus"
+    build.build(plan, made, advance=share("building the corpus"))
+    return made
 
 
 def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> Tokenizer:

@@ -64,13 +64,20 @@ def build(
         ):
             raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
         return found
-    work = out / ".work"
     _check(out, [path for _, path in listed])
     disk.make_folder(out)
+    work = out / ".work"
     files = [
         File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
         for (number, path), stamp in zip(listed, stamps, strict=True)
     ]
+    with disk.alone(out, "building a corpus"):
+        _make(wanted, files, key, out, processes, advance)
+    return read(out)
+
+
+def _make(wanted: plan.Plan, files: list[File], key: str, out: Path, processes: int, advance: Advance) -> None:
+    work = out / ".work"
     for file in files:
         disk.make_folder(file.folder)
     with Workers(processes, cure=CURE) as workers:
@@ -90,7 +97,6 @@ def build(
     )
     disk.write_text(out / MANIFEST, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
-    return read(out)
 
 
 def _check(out: Path, sources: list[Path]) -> None:
