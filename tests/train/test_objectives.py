@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from regard.model.heads import Detector, Head, Model
 from regard.model.pooling import pooler
 from regard.model.words import WordHead
 from regard.train.objectives import deceived, masked_words, with_detection, with_pairs
+from regard.train.optim import gradient_norm
 
 
 @pytest.fixture
@@ -109,6 +111,19 @@ def test_texts_of_one_part_are_not_asked(pair_model, draw_hidden):
     pair_model.pairs = None
     with pytest.raises(ValueError, match="head for pairs"):
         with_pairs(masked_words(["en"]))(pair_model, batch)
+
+
+@pytest.mark.parametrize("objective", [masked_words(["en"]), with_pairs(masked_words(["en"]))], ids=["words", "pairs"])
+def test_no_batch_waits_for_its_device(objective, pair_model, draw_hidden, monkeypatch):
+    """On a device that has shapes and no values, whatever asks for a value fails."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # it knows no autocast
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    model = pair_model.to("meta").train()
+    loss, log = objective(model, draw_hidden([1, 2, 4, 14]).to("meta"))
+    loss.backward()
+    assert {value.device.type for value in (loss, *log.values(), gradient_norm([*model.parameters()]))} == {"meta"}
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        loss.item()
 
 
 @pytest.fixture
