@@ -11,7 +11,12 @@ import pytest
 
 import regard
 from regard import disk
+from regard.data.corpora import build
+from regard.data.corpora.plan import Plan, Source
 from regard.errors import Problem
+from regard.pretrain import pretrain
+from regard.recipe import Pretraining, Recipe, override
+from regard.run import train
 
 
 def test_what_breaks_half_way_leaves_the_old_file_and_no_rest(tmp_path: Path):
@@ -28,22 +33,66 @@ def test_what_breaks_half_way_leaves_the_old_file_and_no_rest(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_two_processes_do_not_do_the_same_in_one_folder(tmp_path: Path):
-    program = (
-        f"from regard import disk\nwith disk.alone({str(tmp_path)!r}, 'training'): print('in', flush=True), input()"
-    )
+@pytest.fixture
+def taken(tmp_path: Path):
+    """A folder in which another process holds that it does something, until the function given with it is called."""
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    program = f"from regard import disk\nwith disk.alone({str(folder)!r}, 'x'): print('in', flush=True), input()"
     other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None and other.stdout.readline() == b"in\n"
+
+    def kill():
+        other.kill()
+        other.communicate()
+
+    yield folder, kill
+    kill()
+
+
+def test_two_processes_do_not_do_the_same_in_one_folder(taken):
+    folder, kill = taken
     with (
-        pytest.raises(Problem, match=rf"Another process is training in {tmp_path}\. Wait"),
-        disk.alone(tmp_path, "training"),
+        pytest.raises(Problem, match=rf"Another process is training in {folder}\. Wait"),
+        disk.alone(folder, "training"),
     ):
         pass
-    other.kill()
-    other.communicate()
+    kill()
+    with disk.alone(folder, "training"):
+        assert list(folder.iterdir())
+    assert not list(folder.iterdir())
+    with disk.alone(folder / "none", "training"):  # where there is no folder there is no one
+        pass
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_which_a_process_trains_or_builds_is_left_alone(resume, taken, tmp_path):
+    folder, _ = taken
+    (folder / "recipe.toml").write_text("")
+    (tmp_path / "text.txt").write_text("a few words\n")
+    for recipe, verb in ((Recipe(), train), (Pretraining(), pretrain)):
+        with pytest.raises(Problem, match="Another process is training"):
+            verb(override(recipe, [f"out={folder}", *(["budget=1steps"] if verb is pretrain else [])]), resume=resume)
+    with pytest.raises(Problem, match="Another process is building"):
+        build.build(Plan((Source(name="x", path=str(tmp_path / "text.txt")),)), folder)
+    (folder / ".work").mkdir()
+    with pytest.raises(Problem, match="Another process is building"):
+        build.read(folder)
+
+
+def test_who_waited_for_a_lock_that_was_taken_away_has_none(tmp_path, monkeypatch):
+    """Between opening the file and locking it, its holder has ended and removed it."""
+    real, opened = Path.open, []
+
+    def slow(path, mode):
+        opened.append(real(path, mode))
+        if len(opened) == 1:
+            path.unlink()
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", slow)
     with disk.alone(tmp_path, "training"):
-        assert list(tmp_path.iterdir())
-    assert not list(tmp_path.iterdir())
+        assert len(opened) == 2 and opened[0].closed and (tmp_path / ".lock").exists()
 
 
 def on_a_full_disk(*lines: str) -> str:

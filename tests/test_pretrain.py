@@ -18,6 +18,7 @@ import torch
 import regard
 from regard import recipe as recipes
 from regard.errors import Problem
+from regard.model.heads import Model
 from regard.pretrain import pretrain
 
 for library in ("ftfy", "mwparserfromhell", "opencc", "py3langid"):
@@ -224,8 +225,20 @@ def test_a_run_goes_on_though_its_text_is_gone(novel, tmp_path):
     pretrain(recipe(out, text, "budget=10steps"))
     text.unlink()
     assert pretrain(recipe(out, text, "budget=20steps"), resume=True).tokens > 10_000
+    (out / "recipe.toml").unlink()  # no run was begun: what was built may be of another file
+    with pytest.raises(Problem, match=r"text\.txt"):
+        pretrain(recipe(out, text, "budget=20steps"))
     with pytest.raises(Problem, match=r"text\.txt"):
         pretrain(recipe(tmp_path / "another", text, "budget=10steps"))
+
+
+def test_what_learns_is_compiled_where_the_recipe_says_so(novel, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("regard.pretrain.compile_training", compiled.append)
+    pretrain(recipe(tmp_path / "plain", novel, "budget=2steps"))
+    assert not compiled
+    pretrain(recipe(tmp_path / "compiled", novel, "budget=2steps", "train.compile=on"))
+    assert [type(model) for model in compiled] == [Model]
 
 
 def test_a_damaged_state_is_said(novel, tmp_path):

@@ -66,22 +66,38 @@ def folder_whole(path: str | Path) -> Iterator[Path]:
 def alone(folder: str | Path, doing: str) -> Iterator[None]:
     """Within, no other process does the same in a folder; raises `Problem` where one does.
 
-    The system lets go when a process ends, however it does. Where it knows no such locks, nothing is held.
+    The system lets go when a process ends, however it does. Nothing is held where there is no folder, where it cannot
+    be written to, or where the system knows no such locks. A process does not shut itself out: not to be nested.
     """
     path = Path(folder) / LOCK
-    with path.open("ab") as file:
-        try:
-            if fcntl is not None:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise Problem(
-                    f"Another process is {doing} in {folder}. Wait until it is done, or name another folder."
-                ) from None
-        try:
-            yield
-        finally:
+    file = _lock(path, f"Another process is {doing} in {folder}. Wait until it is done, or name another folder.")
+    try:
+        yield
+    finally:
+        if file:
             path.unlink(missing_ok=True)
+            file.close()
+
+
+def _lock(path: Path, taken: str) -> BinaryIO | None:
+    while fcntl is not None:
+        try:
+            file = path.open("ab")
+        except OSError:
+            break
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # who held it has just removed it, and the next makes another
+        except OSError as error:
+            file.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise Problem(taken) from None
+            break
+        file.close()
+    return None
 
 
 def _runs(process: str) -> bool:

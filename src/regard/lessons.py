@@ -30,7 +30,7 @@ from regard.model.cost import (
     sample_operations,
     word_operations,
 )
-from regard.model.electra import Electra, generator_for, guesser, settle, smaller
+from regard.model.electra import Electra, generator_for, guesser, multiply_out, smaller
 from regard.model.heads import Detector, Head, Model
 from regard.model.pooling import First
 from regard.model.start import know_frequencies
@@ -152,7 +152,7 @@ class Replaced(Words):
         assert generator.words is not None
         self.informed(generator.words)
         self.electra = Electra(self.model, generator.to(device))
-        self.settled = guesser(shape).to(device)  # made once, so that measuring draws no random weights
+        self.multiplied_out = guesser(shape).to(device)  # made once, so that measuring draws no random weights
 
     @property
     def trained(self) -> nn.Module:
@@ -162,7 +162,7 @@ class Replaced(Words):
     @property
     def guesser(self) -> Model:
         """The generator as it is written."""
-        return settle(self.electra.generator, self.settled)
+        return multiply_out(self.electra.generator, self.multiplied_out)
 
     def objective(self) -> Objective:
         """Both losses."""
@@ -171,7 +171,7 @@ class Replaced(Words):
 
     def operations(self, lengths: NDArray[np.int64], rate: float) -> float:
         """Of the generator for words, and of the discriminator for all tokens but special ones."""
-        config, shape = self.model.encoder.config, self.settled.encoder.config
+        config, shape = self.model.encoder.config, self.multiplied_out.encoder.config
         tokens, plain = float(lengths.sum()), float(lengths.sum() - 2 * len(lengths))
         batches = tokens / self.recipe.train.batch_tokens
         return (
@@ -186,7 +186,7 @@ class Replaced(Words):
     def scores(self, passages: Sequence[Passage]) -> dict[str, Score]:
         """How well replaced and original tokens are told apart, by language."""
         unit = self.recipe.masking.unit
-        return detected(self.model, self.settled, self.system.tokenizer, passages, unit=unit)
+        return detected(self.model, self.multiplied_out, self.system.tokenizer, passages, unit=unit)
 
     def save(self, folder: Path) -> None:
         """Writes the discriminator as the run's model, and beside it the generator, a BERT that guesses words."""

@@ -89,10 +89,12 @@ def pretrain(
     recipes.check(recipe)
     _rule(recipe)  # what is wrong with it is said before anything is read
     folder = Path(recipe.out)
-    _check_folder(recipe, folder, resume)
+    with disk.alone(folder, "training"):
+        _check_folder(recipe, folder, resume)
     probes = {made.name: _rows(made) for made in recipe.probe}
     disk.make_folder(folder)
     with disk.alone(folder, "training"), torch.random.fork_rng():
+        _check_folder(recipe, folder, resume)  # another process may have trained here meanwhile
         torch.manual_seed(recipe.seed)
         tokenizer = None
         if recipe.model.name and not recipe.text.vocabulary:

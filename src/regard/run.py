@@ -45,7 +45,8 @@ def train(
     """Carries out a recipe in its folder; `resume` goes on where a killed run was saved, or begins where none was."""
     folder = Path(recipe.out)
     recipes.check(recipe)
-    _check_folder(recipe, folder, resume)
+    with disk.alone(folder, "training"):
+        _check_folder(recipe, folder, resume)
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -56,6 +57,7 @@ def train(
         # Not before everything has been read and understood, so that a mistake leaves no half-made run behind.
         disk.make_folder(folder)
         with disk.alone(folder, "training"):
+            _check_folder(recipe, folder, resume)  # another process may have trained here meanwhile
             if not (folder / "recipe.toml").exists():
                 recipes.write(recipe, folder / "recipe.toml")
             speed = learn(system, recipe, task, folder=folder, resume=resume, tell=tell, watch=watch)

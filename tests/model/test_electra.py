@@ -9,7 +9,7 @@ import regard
 from regard.card import Card
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
-from regard.model.electra import Electra, generator_for, guesser, settle, smaller
+from regard.model.electra import Electra, generator_for, guesser, multiply_out, smaller
 from regard.model.encoder import bert
 from regard.model.heads import Detector, Model
 from regard.model.pooling import Mean
@@ -55,7 +55,7 @@ def test_a_settled_generator_computes_the_same_with_tables_of_its_own(electra, d
 
     packed = pack(draw_encodings([4, 17, 9]))
     generator = electra.generator
-    own = settle(generator, guesser(generator.encoder.config)).eval()
+    own = multiply_out(generator, guesser(generator.encoder.config)).eval()
     assert own.encoder.embeddings.word.shape == (50, 8)
     with torch.no_grad():
         states, expected = (model.encoder(packed) for model in (own, generator))
@@ -74,7 +74,7 @@ def test_a_settled_generator_computes_the_same_with_tables_of_its_own(electra, d
         guesses = (model.words(states, model.encoder.embeddings.word) for model in (own, generator))
         torch.testing.assert_close(*guesses, atol=1e-4, rtol=1e-4)
     state = torch.get_rng_state()
-    settle(generator, own)
+    multiply_out(generator, own)
     assert torch.equal(state, torch.get_rng_state())
 
 

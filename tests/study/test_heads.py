@@ -198,13 +198,19 @@ def test_long_texts_make_short_chunks(system, corpus, monkeypatch):
     assert len(list(texts.chunks(system.tokenizer, Corpus(corpus), paired, 64))) > 10
 
 
-@pytest.mark.parametrize("words", [("heads", "any", "{rows}"), ("compare", "any", "other", "{rows}")], ids=str)
+@pytest.mark.parametrize(
+    "words",
+    [("heads", "any", "{rows}"), ("compare", "any", "other", "{rows}"), ("clark", "any", "--corpus", "{rows}")],
+    ids=str,
+)
 def test_rows_are_no_running_text(words, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a few words"}\n')
     child = run(["-m", "regard"], *(word.format(rows=rows) for word in words))
     said = " ".join(child.communicate()[1].split())
     assert child.returncode == 2 and "rows.jsonl holds rows, not running text" in said and "a text a line" in said
+    child = run(["-m", "regard"], *(word.format(rows=tmp_path / "row.jsonl") for word in words))
+    assert "Did you mean 'rows.jsonl'" in " ".join(child.communicate()[1].split())
 
 
 def run(program, *words):

@@ -88,5 +88,13 @@ def test_what_is_measured_is_not_compiled(batches):
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(Problem, match=r"needs a C\+\+ compiler \(c\+\+, g\+\+, clang\+\+\). Install it, or leave"):
+    with pytest.raises(Problem, match=r"needs a compiler of C\+\+ \(g\+\+, or what CXX names\)\. Install it, or leave"):
         compile_training(draw_model())
+
+
+def test_the_compiler_is_the_one_that_is_called(monkeypatch):
+    asked = []
+    monkeypatch.setattr(shutil, "which", lambda name: asked.append(name) or "/bin/true")
+    monkeypatch.setenv("CXX", "ccache g++-14")
+    compile_training(draw_model(), backend="eager")
+    assert asked == ["ccache"]

@@ -61,9 +61,10 @@ def running(
     from regard.data.corpus import Corpus
     from regard.data.sources import known_kind
 
+    corpus = Corpus(name, paragraphs=paragraphs)
     if known_kind(Path(name.lower().removesuffix(".bz2"))) not in ("", "txt"):
         raise Problem(f"{name} holds rows, not running text: its keys and quotes would count as words. {cure}")
-    return Corpus(name, paragraphs=paragraphs)
+    return corpus
 
 
 def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:

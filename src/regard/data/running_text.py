@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Callable
@@ -61,9 +62,9 @@ def _corpus(name: str, folder: Path, share: Share) -> Path:
     if path.is_dir():
         build.read(path)
         return path
-    made = folder / "corpus"
-    if not path.exists() and (made / build.MANIFEST).exists():
-        return made  # what it was built from may be gone when a run goes on
+    made, begun = folder / "corpus", folder / "recipe.toml"
+    if not (path.exists() or glob.has_magic(name)) and all(file.exists() for file in (begun, made / build.MANIFEST)):
+        return made  # the run that goes on was begun with this name, and the file may be gone since
     plan = read_plan(path) if path.suffix == ".toml" else Plan((Source(name=path.stem or name, path=str(path)),))
     build.build(plan, made, advance=share("building the corpus"))
     return made

@@ -79,7 +79,7 @@ def generator_for(discriminator: Model, config: EncoderConfig) -> Model:
 
 
 @torch.no_grad()
-def settle(generator: Model, model: Model) -> Model:
+def multiply_out(generator: Model, model: Model) -> Model:
     """Copies a generator that borrows into a `guesser` of its shape, which computes the same with tables of its own."""
     borrowed = generator.encoder.embeddings
     assert isinstance(borrowed, Borrowed)

@@ -103,7 +103,10 @@ class FeedForward(nn.Module):
 
 
 class PostNorm(nn.Module):
-    """x -> norm(x + dropout(part(x))): the residual as BERT was published."""
+    """x -> norm(x + dropout(part(x))): the residual as BERT was published.
+
+    What stands in its place has a `part`, a `forward`, and around attention `ask` and `settle`.
+    """
 
     part: Any
 
@@ -169,7 +172,7 @@ class Encoder(nn.Module):
         """Makes few kernels of what lies between attentions in `at`, in training: one compilation serves all layers.
 
         Attention has kernels of its own, and word vectors stay outside, for compiled ones add up their gradients in
-        any order. Dropout draws other noise than it does plain.
+        any order. Dropout draws other noise than it does plain. A module that is compiled cannot be pickled whole.
         """
         self._between = torch.compile(between, dynamic=True, backend=backend)
         self._settle = torch.compile(Block.settle, dynamic=True, backend=backend)
@@ -185,14 +188,17 @@ class Encoder(nn.Module):
         """The last layer's output for some tokens of the batch: (places,) int64 -> (places, width), float32.
 
         Without `places` they are the first tokens of the sequences, in packed order. What the last layer does after
-        attention it does for these tokens alone, which saves most of it.
+        attention it does for these tokens alone, which saves most of it. Layers are taken apart: no hooks of theirs are
+        called.
         """
         x: Tensor = self.embeddings(packed)
         pass_on, settle = (self._between, self._settle) if self.training else (between, Block.settle)
         blocks: list[Any] = list(self.blocks)
         asked = blocks[0].attention.ask(x)
         for block, following in pairwise(blocks):
-            x, asked = pass_on(block, x, block.attention.part.mix(asked, packed), following)
+            mixed = block.attention.part.mix(asked, packed)
+            del asked  # three times as wide as what came of it
+            x, asked = pass_on(block, x, mixed, following)
         last = blocks[-1]
         if places is None:
             return settle(last, firsts(x, packed), last.attention.part.mix_first(asked, packed))

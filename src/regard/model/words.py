@@ -28,11 +28,11 @@ class WordHead(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.table = nn.Parameter(torch.empty(config.vocabulary, config.width).normal_(std=0.02)) if apart else None
-        self._learn = _learn
+        self._losses = _losses
 
     def compile_training(self, backend: str = "inductor") -> None:
         """Makes few kernels of what `loss` does with logits in training, which are read a dozen times otherwise."""
-        self._learn = torch.compile(_learn, dynamic=True, backend=backend)
+        self._losses = torch.compile(_losses, dynamic=True, backend=backend)
 
     def forward(self, states: Tensor, word: Tensor) -> Tensor:
         """(places, width), the encoder's (vocabulary, width) -> (places, vocabulary) float32."""
@@ -45,8 +45,8 @@ class WordHead(nn.Module):
         The latter two, (places,), have no gradient. No more than `ROOM` logits, or `GPU_ROOM`, are held at a time.
         """
         compared, table = self._compared(states), self._table(word)
-        learn = self._learn if self.training else _learn
-        return _CrossEntropy.apply(compared, table, self.bias, truth, _precision(table), learn)  # type: ignore[no-any-return]
+        losses = self._losses if self.training else _losses
+        return _CrossEntropy.apply(compared, table, self.bias, truth, _precision(table), losses)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def rank(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(places), step))
 
 
-def _learn(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+def _losses(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
     """The loss of each row and whether the guess is right; where wanted, gradients of the sum by rows, words, bias."""
     logits = F.linear(rows, words).float() + bias
     target = truth.unsqueeze(1)
@@ -126,7 +126,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, table: Tensor, bias: Tensor, truth: Tensor, precision: torch.dtype, learn: Any
+        ctx: Any, states: Tensor, table: Tensor, bias: Tensor, truth: Tensor, precision: torch.dtype, losses_of: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
         words, rows = table.to(precision), states.to(precision)
@@ -134,7 +134,7 @@ class _CrossEntropy(torch.autograd.Function):
         grown = [torch.zeros_like(t, dtype=torch.float32) for t in (states, table, bias)] if wanted else []
         with torch.autocast(states.device.type, enabled=False):
             for span in _spans(states, table):
-                losses[span], right[span], *slopes = learn(rows[span], words, bias, truth[span], wanted)
+                losses[span], right[span], *slopes = losses_of(rows[span], words, bias, truth[span], wanted)
                 if wanted:
                     grown[0][span] = slopes[0]
                     grown[1] += slopes[1]

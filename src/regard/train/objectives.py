@@ -1,6 +1,6 @@
 """Objectives: (model, batch) -> (loss, log).
 
-The log's values are tensors, so that no batch waits for a GPU.
+The log's values are tensors, so that no batch waits for a GPU, but for `with_detection`, which asks for plain tokens.
 A training method is a function from objective to objective.
 """
 

@@ -30,6 +30,7 @@ FORMAT = 2  # goes up when other text comes out of the same plan
 CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process cleans at once
 MANIFEST = "corpus.json"
 CURE = "Call again with fewer --processes: what is done is kept."
+BUILDING = "building a corpus"
 READING = 0.8  # share of the time that reading and cleaning take, as the progress bar shows it
 
 Advance = Callable[[float], object]
@@ -56,24 +57,32 @@ def build(
     listed = [(number, path) for number, source in enumerate(wanted.sources) for path in plan.files(wanted, source)]
     stamps = [readers.stamp(path) for _, path in listed]
     key = _key(wanted, [(path.name, *stamp) for (_, path), stamp in zip(listed, stamps, strict=True)])
-    if (out / MANIFEST).exists():
-        found = read(out)
-        # Files that were copied or touched have other times, and may say the same.
-        if found.get("key") != key and found.get("content") != _key(
-            wanted, [(path.name, readers.digest(path)) for _, path in listed]
-        ):
-            raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
+    paths = [path for _, path in listed]
+    if found := _finished(wanted, paths, key, out):
         return found
-    _check(out, [path for _, path in listed])
     disk.make_folder(out)
-    work = out / ".work"
-    files = [
-        File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
-        for (number, path), stamp in zip(listed, stamps, strict=True)
-    ]
-    with disk.alone(out, "building a corpus"):
+    with disk.alone(out, BUILDING):
+        if found := _finished(wanted, paths, key, out):  # by another process meanwhile
+            return found
+        _check(out, paths)
+        work = out / ".work"
+        files = [
+            File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
+            for (number, path), stamp in zip(listed, stamps, strict=True)
+        ]
         _make(wanted, files, key, out, processes, advance)
     return read(out)
+
+
+def _finished(wanted: plan.Plan, paths: list[Path], key: str, out: Path) -> dict[str, Any] | None:
+    """The manifest of a corpus that is there; raises `Problem` for one of another plan or of other files."""
+    if not (out / MANIFEST).exists():
+        return None
+    found = read(out)
+    # Files that were copied or touched have other times, and may say the same.
+    if found.get("key") != key and found.get("content") != _key(wanted, [(p.name, readers.digest(p)) for p in paths]):
+        raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
+    return found
 
 
 def _make(wanted: plan.Plan, files: list[File], key: str, out: Path, processes: int, advance: Advance) -> None:
@@ -113,7 +122,8 @@ def read(folder: str | Path) -> dict[str, Any]:
     """The manifest of a finished corpus."""
     path = Path(folder).expanduser() / MANIFEST
     if (path.parent / ".work").is_dir() and not path.exists():
-        raise Problem(f"The corpus in {folder} is not finished. Call `regard corpus build` again, and it goes on.")
+        with disk.alone(path.parent, BUILDING):  # or there is a process to wait for
+            raise Problem(f"The corpus in {folder} is not finished. Call `regard corpus build` again, and it goes on.")
     if not path.exists():
         raise Problem(f"{folder} holds no corpus: it has no {MANIFEST}. Name the folder that --out named.")
     try:
