@@ -187,7 +187,7 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
     from regard.data.masking import Masking
     from regard.data.running_text import RunningText
     from regard.data.tokens import Tokens
-    from regard.pretrain import prepare
+    from regard.pretrain import RATES, prepare
     from regard.recipe import BudgetRecipe, Pretraining, ShapeRecipe, TextRecipe
     from regard.text.tokenizer import Tokenizer
     from regard.train.compile import compile_training
@@ -212,7 +212,7 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
         ramp=0, evaluations=0, bfloat16=in_bfloat16(settings.precision, lesson.system.device),
     )  # fmt: skip
     optimizer = Optimizer(
-        lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
+        lesson.trained, learning_rate=RATES[0], weight_decay=settings.weight_decay, layer_decay=1.0,
         clip=settings.clip,
     )  # fmt: skip
 

@@ -241,6 +241,15 @@ def test_what_learns_is_compiled_where_the_recipe_says_so(novel, tmp_path, monke
     assert [type(model) for model in compiled] == [Model]
 
 
+def test_a_model_is_gone_on_with_in_smaller_steps(made, novel, tmp_path):
+    for name, most in (("", 1e-3), (str(made[0] / "model"), 1e-4)):
+        rows, said = [], []
+        changes = [f"model.name={name}", "budget=12steps", "train.learning_rate=0", "text.held_out=0"]
+        pretrain(recipe(tmp_path / f"run{most}", novel, *changes), watch=rows.append, tell=said.append)
+        assert max(row["learning_rate"] for row in rows if row["kind"] == "step") == pytest.approx(most)
+        assert any("nothing is held out" in line for line in said)
+
+
 def test_a_damaged_state_is_said(novel, tmp_path):
     out = tmp_path / "run"
     pretrain(recipe(out, novel, "budget=4steps", "evaluation.times=1"))
@@ -431,6 +440,23 @@ def test_a_bad_byte_spoils_its_document_alone(novel, tmp_path):
     about = json.loads((tmp_path / "run" / "corpus" / "corpus.json").read_text())
     assert about["dropped"]["undecodable"] == 1 and about["documents"] > 100
     assert list((tmp_path / "run" / "corpus").glob("dropped-undecodable-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--corpus", "a.txt", "--corpus", "b.txt"],
+            "--corpus names 2 texts. Name several files by a pattern in quotes",
+        ),
+        (["--corpus", "a.txt", "{novel}"], "novel.txt is no recipe, which is a .toml file."),
+    ],
+)
+def test_several_texts_are_named_by_a_pattern(words, said, novel, tmp_path):
+    words = [word.format(novel=novel) for word in words]
+    asked = [sys.executable, "-m", "regard", "pretrain", *words, "budget=1steps", "--out", str(tmp_path / "run")]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and said in " ".join(done.stderr.split())
 
 
 def test_the_verb_shows_what_it_does(novel, tmp_path):

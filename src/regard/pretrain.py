@@ -46,6 +46,7 @@ from regard.train.optim import BETAS, Optimizer
 from regard.train.plans import Budget, Progress
 
 STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
+RATES = 1e-3, 1e-4  # of fresh weights; of a model that is gone on with, which larger steps make forget what it knows
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
@@ -104,6 +105,8 @@ def pretrain(
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         tell(f"held out: {text.tokens.sizes[held].sum():,} tokens in {held.sum():,} of {len(held):,} documents")
+        if not held.any():
+            tell("nothing is measured, for nothing is held out: in files of text, an empty line ends a document")
         lesson = prepare(recipe, text, held, tell)
         return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch, share=share)
 
@@ -210,7 +213,8 @@ def learn(
         save_seconds=settings.save_minutes * 60,
     )  # fmt: skip
     optimizer = Optimizer(
-        lesson.trained, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, layer_decay=1.0,
+        lesson.trained, learning_rate=settings.learning_rate or RATES[bool(recipe.model.name)],
+        weight_decay=settings.weight_decay, layer_decay=1.0,
         clip=settings.clip, muon=settings.optimizer == "muon", muon_decay=settings.muon_decay,
         embedding_rate=settings.embedding_rate, betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
     )  # fmt: skip

@@ -137,7 +137,7 @@ class BudgetRecipe:
     batch_tokens: int = 4096  # read at once; a step sums up as many of these as make its size
     step_tokens: int = 16_384  # of a step, in the end
     ramp: int = 1_000_000  # tokens: a step has batch_tokens (1 + read / ramp)^(1/2); 0: step_tokens from the start
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.0  # 0: 1e-3 for fresh weights, 1e-4 where a model is gone on with
     embedding_rate: float = 1.0  # times the learning rate; below 1, words stay nearer to where they began
     beta2: float = 0.999  # of AdamW: what the mean of squared gradients keeps; the less, the less far rare words go
     epsilon: float = 1e-8  # of AdamW: words with smaller gradients (all have length 1 or `clip`) move less
@@ -263,9 +263,9 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         "evaluation.tokens": (1, True, math.inf),
         "text.length": (8, True, math.inf),
         "text.size": (10, True, math.inf),
-        **dict.fromkeys(("train.learning_rate", "train.embedding_rate", "train.epsilon"), (0, False, math.inf)),
+        **dict.fromkeys(("train.embedding_rate", "train.epsilon"), (0, False, math.inf)),
         "train.beta2": (0, False, 1),
-        "train.muon_decay": (0, True, math.inf),
+        **dict.fromkeys(("train.learning_rate", "train.muon_decay"), (0, True, math.inf)),
         "train.cooldown": (0, True, 1),
         "masking.rate": (0, False, 1),
         "masking.last_rate": (-1, True, 1),

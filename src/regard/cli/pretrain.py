@@ -10,6 +10,7 @@ from regard.cli.app import Json, Model, app, print_json
 from regard.cli.recipes import recipe_of
 from regard.cli.rows import Precision
 from regard.cli.texts import Files, documents, first
+from regard.errors import Problem
 
 if TYPE_CHECKING:
     from regard.eval.words import Guesses
@@ -52,7 +53,12 @@ def pretrain(
         list[str] | None,
         typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe (.toml), and changes such as budget=25min."),
     ] = None,
-    corpus: Annotated[str, typer.Option(help="A built corpus, its plan (.toml), or files of running text.")] = "",
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A built corpus, its plan (.toml), a file of running text, or a pattern in quotes: 'text/*.txt'."
+        ),
+    ] = None,
     model: Annotated[str, typer.Option(help="A published BERT to go on from; left out: fresh weights.")] = "",
     out: Annotated[str, typer.Option(help="The folder of the run; by default runs/ and the recipe's name.")] = "",
     resume: Annotated[bool, typer.Option(help="Go on: with a killed run, or with a larger budget.")] = False,
@@ -67,7 +73,12 @@ def pretrain(
     from regard import recipe as recipes
     from regard.screen import Screen
 
-    given = {"text.corpus": corpus, "model.name": model, "out": out}
+    if corpus and len(corpus) > 1:
+        raise Problem(
+            f"--corpus names {len(corpus)} texts. Name several files by a pattern in quotes, for example --corpus "
+            "'text/*.txt', or by a plan (.toml)."
+        )
+    given = {"text.corpus": corpus[0] if corpus else "", "model.name": model, "out": out}
     recipe = recipe_of(recipes.Pretraining(), changes or (), given, resume=resume, source="text.corpus")
     with Screen(quiet=as_json) as screen:
         made = run.pretrain(recipe, resume=resume, tell=screen.tell, watch=screen.watch, share=screen.share)

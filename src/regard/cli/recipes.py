@@ -24,6 +24,11 @@ def recipe_of(blank: Kind, words: Sequence[str], given: dict[str, str], *, resum
     files = [word for word in words if "=" not in word]
     if len(files) > 1:
         raise Problem(f"{' and '.join(files)}: one recipe at a time. Changes are written key=value.")
+    if files and Path(files[0]).is_file() and Path(files[0]).suffix != ".toml":
+        raise Problem(
+            f"{files[0]} is no recipe, which is a .toml file. What is read is named by an option, and several files by "
+            "a pattern in quotes."
+        )
     out = given["out"]
     old = Path(out) / "recipe.toml" if resume and out and not files else None
     if old and not old.exists() and any(value for key, value in given.items() if key != "out"):
