@@ -165,7 +165,7 @@ class EvaluationRecipe:
     """How often the model is measured on what was held out, and on how much of it."""
 
     times: int = 4  # in the whole run, the last at its end
-    tokens: int = 20_000  # of each language, hidden at the rate and in the units of `regard perplexity`
+    tokens: int = 20_000  # of each language, hidden as by `regard perplexity --unit` with masking.unit
     pseudo: int = 500  # tokens of each language for pseudo-perplexity, each of which costs a passage; 0: none
 
 
