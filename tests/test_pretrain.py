@@ -224,7 +224,9 @@ def test_a_run_goes_on_though_its_text_is_gone(novel, tmp_path):
     out = tmp_path / "run"
     pretrain(recipe(out, text, "budget=10steps"))
     text.unlink()
-    assert pretrain(recipe(out, text, "budget=20steps"), resume=True).tokens > 10_000
+    said: list[str] = []
+    assert pretrain(recipe(out, text, "budget=20steps"), resume=True, tell=said.append).tokens > 10_000
+    assert any(line.startswith("goes on from step 8, after") for line in said)  # where the first budget's end began
     (out / "recipe.toml").unlink()  # no run was begun: what was built may be of another file
     with pytest.raises(Problem, match=r"text\.txt"):
         pretrain(recipe(out, text, "budget=20steps"))

@@ -222,6 +222,8 @@ def learn(
         compile_training(lesson.trained)
         tell("layers are compiled in the first steps, which takes up to a minute")
     saved = _saved(folder, recipe, text, plan) if resume else None
+    if saved:
+        tell(f"goes on from step {saved['progress']['step']:,}, after {saved['progress']['tokens']:,} tokens")
     recipes.write(recipe, folder / "recipe.toml")  # now that nothing has refused it
     if saved is None and recipe.model.start == "near" and not recipe.model.name:
         start_near(lesson, share)
