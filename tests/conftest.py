@@ -192,3 +192,13 @@ def draw_model():
         return model.eval()
 
     return draw
+
+
+@pytest.fixture
+def fresh_compiler():
+    """A compiler that knows nothing of other tests, nor they of this one."""
+    import torch
+
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()

@@ -8,7 +8,10 @@ from regard.lens.bind import bound
 from regard.lens.edit import Drop, Forbid, Force, Sharpen, Uniform
 from regard.model.taps import Tap
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler warns of what it does itself
+pytestmark = [
+    pytest.mark.usefixtures("fresh_compiler"),
+    pytest.mark.filterwarnings("ignore"),  # the compiler warns of what it does itself
+]
 EDITS = {
     "none": [],
     "fused": [Drop(0, 1), Sharpen(1, 2, 2.0, queries="first"), Uniform(0, 0)],
@@ -20,13 +23,6 @@ WATCH = ["layer.*.attention.mixed", "layer.0.output", "layer.*.attention.lse", "
 @pytest.fixture
 def packed(draw_encodings):
     return pack(draw_encodings([6, 4, 9]))
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("name", ["none", "fused", pytest.param("explicit", marks=pytest.mark.slow)])

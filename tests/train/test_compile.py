@@ -16,14 +16,10 @@ from regard.model.words import WordHead
 from regard.train.compile import compile_training
 from regard.train.objectives import masked_words
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler warns of what it does itself
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = [
+    pytest.mark.usefixtures("fresh_compiler"),
+    pytest.mark.filterwarnings("ignore"),  # the compiler warns of what it does itself
+]
 
 
 def draw_model(layers=4, dropout=0.0):

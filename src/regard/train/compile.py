@@ -31,12 +31,14 @@ def compile_training(model: nn.Module, *, backend: str = "inductor") -> None:
 def _missing(*, gpu: bool) -> list[str]:
     """What is not there of what Inductor calls: on a GPU Triton and a compiler of C, on a CPU one of C++."""
     if gpu:
-        found = any(map(shutil.which, _named("CC", "gcc", "clang", "cc")))
-        return ["a compiler of C (gcc)"] * (not found) + ["the package triton"] * (not find_spec("triton"))
-    found = any(map(shutil.which, _named("CXX", "clang++" if sys.platform == "darwin" else "g++")))
-    return ["a compiler of C++ (g++, or what CXX names)"] * (not found)
+        there = {"a compiler of C (gcc)": _found("CC", "gcc", "clang", "cc"), "the package triton": find_spec("triton")}
+    else:
+        usual = "clang++" if sys.platform == "darwin" else "g++"
+        there = {"a compiler of C++ (g++, or what CXX names)": _found("CXX", usual)}
+    return [name for name, found in there.items() if not found]
 
 
-def _named(variable: str, *names: str) -> tuple[str, ...]:
-    """The program that a variable names, or these."""
-    return tuple(shlex.split(os.environ.get(variable, ""))[:1]) or names
+def _found(variable: str, *usual: str) -> bool:
+    """Whether there is the program that a variable names, or else one of these."""
+    named = shlex.split(os.environ.get(variable, ""))[:1]
+    return any(map(shutil.which, named or usual))
