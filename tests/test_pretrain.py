@@ -1,6 +1,7 @@
 """`regard pretrain`: from running text to a model that guesses, within a budget, killed and gone on with to the bit."""
 
 import json
+import lzma
 import os
 import random
 import resource
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -207,31 +210,63 @@ def test_a_vocabulary_of_other_words_is_refused(made, novel, tmp_path):
         pretrain(recipe(tmp_path / "run", novel, "budget=2steps", f"model.name={parent}", f"text.vocabulary={other}"))
 
 
-def test_a_text_that_was_touched_is_the_same(novel, tmp_path):
-    text, out = tmp_path / "novel.txt", tmp_path / "run"
-    text.write_bytes(novel.read_bytes())
-    pretrain(recipe(out, text, "budget=4steps", "evaluation.times=1"))
-    os.utime(text, (1, 1))
-    assert pretrain(recipe(out, text, "budget=9steps", "evaluation.times=1"), resume=True).tokens
-    text.write_bytes(novel.read_bytes() + b"And so they went home, and nobody ever spoke of it again.\n")
-    with pytest.raises(Problem, match="of other files"):
-        pretrain(recipe(out, text, "budget=20steps"), resume=True)
+def test_a_run_goes_on_with_the_text_that_it_began_with(novel, tmp_path):
+    text, out = tmp_path / "text.txt", tmp_path / "run"
 
+    def run(budget, folder=out, *, resume=True):
+        said: list[str] = []
+        made = pretrain(recipe(folder, text, f"budget={budget}", "evaluation.times=1"), resume=resume, tell=said.append)
+        assert any(line.startswith("goes on from step") for line in said) == resume
+        return any("has changed or is gone" in line for line in said), made.folder
 
-def test_a_run_goes_on_though_its_text_is_gone(novel, tmp_path):
-    text = tmp_path / "text.txt"
     shutil.copy(novel, text)
-    out = tmp_path / "run"
-    pretrain(recipe(out, text, "budget=10steps"))
+    run("10steps", resume=False)
+    os.utime(text, (1, 1))
+    assert not run("12steps")[0]
+    text.write_bytes(novel.read_bytes() + b"And so they went home, and nobody ever spoke of it again.\n")
+    assert run("15steps")[0]
     text.unlink()
-    said: list[str] = []
-    assert pretrain(recipe(out, text, "budget=20steps"), resume=True, tell=said.append).tokens > 10_000
-    assert any(line.startswith("goes on from step 8, after") for line in said)  # where the first budget's end began
+    assert run("20steps")[0]
+    text.write_bytes(novel.read_bytes())
+    assert weights(out) == weights(run("20steps", tmp_path / "once", resume=False)[1])
     (out / "recipe.toml").unlink()  # no run was begun: what was built may be of another file
-    with pytest.raises(Problem, match=r"text\.txt"):
-        pretrain(recipe(out, text, "budget=20steps"))
-    with pytest.raises(Problem, match=r"text\.txt"):
-        pretrain(recipe(tmp_path / "another", text, "budget=10steps"))
+    text.unlink()
+    for folder in (out, tmp_path / "another"):
+        with pytest.raises(Problem, match=r"text\.txt"):
+            run("20steps", folder)
+
+
+@pytest.fixture(scope="module")
+def paragraphs(shared):
+    """Real English, some of it, a paragraph each."""
+    with lzma.open(shared / "data" / "corpora" / "en_movie_reviews.txt.xz", "rt", encoding="utf-8") as file:
+        return [line for line in islice(file, 400) if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("document", "pairs", "problem"),
+    [("blank line", "none", ""), ("blank line", "next", "no second part is of another"), ("line", "none", "")],
+)
+def test_a_text_a_line_is_one_document_unless_it_is_told(paragraphs, tmp_path, document, pairs, problem):
+    text, said = tmp_path / "lines.txt", []
+    text.write_text("".join(paragraphs), encoding="utf-8")
+    asked = recipe(tmp_path / "run", text, f"text.document={document}", f"text.pairs={pairs}", "budget=2steps")
+    with pytest.raises(Problem, match=problem) if problem else nullcontext():
+        pretrain(asked, tell=said.append)
+    assert any("nothing is held out" in line for line in said) == (document != "line")
+
+
+def test_how_files_are_read_is_said_where_they_are_files(paragraphs, tmp_path):
+    text, plan = tmp_path / "text.jsonl", tmp_path / "plan.toml"
+    text.write_text("".join(json.dumps({"said": paragraph}) + "\n" for paragraph in paragraphs), encoding="utf-8")
+    plan.write_text('[[source]]\nname = "novel"\npath = "text.jsonl"\ntext = "said"\n')
+    with pytest.raises(Problem, match=r"text\.text=said"):
+        pretrain(recipe(tmp_path / "run", text, "budget=2steps"))
+    assert pretrain(recipe(tmp_path / "run", text, "budget=2steps", "text.text=said")).tokens
+    with pytest.raises(Problem, match=r"text\.text would tell .* a plan"):
+        pretrain(recipe(tmp_path / "planned", plan, "budget=2steps", "text.text=said"))
+    with pytest.raises(Problem, match=r"without a corpus.*/\*\.txt"):
+        pretrain(recipe(tmp_path / "planned", tmp_path, "budget=2steps"))
 
 
 def test_what_learns_is_compiled_where_the_recipe_says_so(novel, tmp_path, monkeypatch):

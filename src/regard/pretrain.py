@@ -106,7 +106,10 @@ def pretrain(
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         tell(f"held out: {text.tokens.sizes[held].sum():,} tokens in {held.sum():,} of {len(held):,} documents")
         if not held.any():
-            tell("nothing is measured, for nothing is held out: in files of text, an empty line ends a document")
+            tell(
+                "nothing is measured, for nothing is held out: in files of text an empty line ends a document "
+                "(text.document=line: each line is one)"
+            )
         lesson = prepare(recipe, text, held, tell)
         return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch, share=share)
 

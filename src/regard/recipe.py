@@ -89,6 +89,10 @@ class TextRecipe:
     """What is read, as which tokens."""
 
     corpus: str = ""  # a folder of `regard corpus build`, its plan (.toml), or files of running text
+    format: Literal["auto", "text", "jsonl", "parquet", "squad", "wikipedia"] = "auto"  # of files, as the next three
+    text: str = "text"  # which column of jsonl or parquet
+    document: Literal["blank line", "line", "file"] = "blank line"  # of format text: what ends a document
+    encoding: str = "utf-8"
     vocabulary: str = ""  # a folder of `regard vocab train`, a published model; empty: the model's, or learnt here
     size: int = 24_000  # ids of a vocabulary that is learnt here
     words: Literal["auto", "space", "zh"] = "auto"  # what finds words: by the script, spaces, jieba

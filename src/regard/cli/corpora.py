@@ -26,6 +26,7 @@ def build(
     import time
 
     from regard.data.corpora import build as making
+    from regard.data.corpora import counts
     from regard.data.corpora.plan import read
     from regard.screen import Screen
 
@@ -34,9 +35,10 @@ def build(
         made = making.build(read(plan), out, processes=processes, advance=screen.share("building the corpus"))
     if as_json:
         print_json(made | {"out": out})
-        return
-    _show(made)
-    typer.echo(f"{len(made['shards'])} shards in {out}, {time.monotonic() - begun:,.0f} s")
+    else:
+        _show(made)
+        typer.echo(f"{len(made['shards'])} shards in {out}, {time.monotonic() - begun:,.0f} s")
+    counts.refuse_empty(made, out)
 
 
 @corpus.command(epilog='Example: regard corpus stats corpus/ --dropped "near duplicate"')

@@ -56,7 +56,8 @@ def pretrain(
     corpus: Annotated[
         list[str] | None,
         typer.Option(
-            help="A built corpus, its plan (.toml), a file of running text, or a pattern in quotes: 'text/*.txt'."
+            help="A built corpus, its plan (.toml), a file of running text, where an empty line ends a document, or a "
+            "pattern in quotes: 'text/*.txt'."
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="A published BERT to go on from; left out: fresh weights.")] = "",

@@ -80,6 +80,11 @@ class NextSentence(Pairs):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         _, ends, documents = self.sequences[self.owners].T
+        if not (np.bincount(self.tokens.documents[np.unique(documents), 1]) > 1).any():
+            raise Problem(
+                "Of no language are there two documents, so no second part is of another one. In files of text an "
+                "empty line ends a document; text.document=line makes each line one. Or set text.pairs=order."
+            )
         keys = self._key(self.languages[self.owners], ends - self.cuts, documents)
         self.ranks = np.argsort(keys, kind="stable")
         self.keys = keys[self.ranks]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from regard.text import vocabulary
 from regard.text.tokenizer import Tokenizer, wordpiece
 
 Share = Callable[[str], Callable[[float], object]]  # for what is being done, who is told the share of it that is done
+READING = "format", "text", "document", "encoding"  # what a recipe says of files, as a plan of a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
     What is made goes into `folder`, tokens into the corpus's own folder where that can be written to; what is there
     already is taken. Raises `Problem` for text that cannot be read.
     """
-    corpus = _corpus(recipe.corpus, folder, share)
+    corpus, said = _corpus(recipe, folder, share)
     if tokenizer is None:
         tokenizer = _tokenizer(recipe, corpus, folder, share)
     key = hashlib.blake2b(digest_size=8)
@@ -50,24 +51,56 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
     if not place.exists():
         write(place, reading.documents(corpus, share("numbering tokens")), tokenizer, words=recipe.words)
     tokens = Tokens(place, tokenizer)
-    said = f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}"
-    return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), [said])
+    said.append(f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}")
+    return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), said)
 
 
-def _corpus(name: str, folder: Path, share: Share) -> Path:
-    """The folder of a built corpus: the one that is named, or one made here of a plan or of files."""
-    if not name:
+def _corpus(recipe: TextRecipe, folder: Path, share: Share) -> tuple[Path, list[str]]:
+    """The folder of a built corpus, the one that is named or one made here of a plan or of files; and what to say.
+
+    A run goes on with the text that it began with, whatever has become of its files since.
+    """
+    if not recipe.corpus:
         raise Problem("There is no text to learn from. Name files or a corpus with --corpus, or text.corpus.")
-    path = Path(name).expanduser()
+    path, made = Path(recipe.corpus).expanduser(), folder / "corpus"
     if path.is_dir():
-        build.read(path)
-        return path
-    made, begun = folder / "corpus", folder / "recipe.toml"
-    if not (path.exists() or glob.has_magic(name)) and all(file.exists() for file in (begun, made / build.MANIFEST)):
-        return made  # the run that goes on was begun with this name, and the file may be gone since
-    plan = read_plan(path) if path.suffix == ".toml" else Plan((Source(name=path.stem or name, path=str(path)),))
-    build.build(plan, made, advance=share("building the corpus"))
-    return made
+        _check_folder(path)
+        _refuse_reading(recipe, path)
+        return path, []
+    if (folder / "recipe.toml").exists() and (made / build.MANIFEST).exists():
+        with suppress(Problem):
+            if build.is_of(_plan(recipe, path), made):
+                return made, []
+        return made, [f"{path} has changed or is gone: the run goes on with the text that it began with"]
+    build.build(_plan(recipe, path), made, advance=share("building the corpus"))
+    return made, []
+
+
+def _check_folder(path: Path) -> None:
+    if not ((path / build.MANIFEST).exists() or (path / build.WORK).exists()):
+        raise Problem(
+            f"{path} is a folder without a corpus. Name its files by a pattern in quotes, for example '{path}/*.txt', "
+            "or build a corpus: regard corpus build plan.toml --out corpus/."
+        )
+    build.read(path)
+
+
+def _plan(recipe: TextRecipe, path: Path) -> Plan:
+    """The plan that is named, or one of files that are read as the recipe says."""
+    if path.suffix == ".toml":
+        _refuse_reading(recipe, path)
+        return read_plan(path)
+    told = {key: getattr(recipe, key) for key in READING}
+    return Plan((Source(name=path.stem or path.name, path=str(path), **told),))
+
+
+def _refuse_reading(recipe: TextRecipe, path: Path) -> None:
+    """Raises `Problem` where a recipe says how files are read that a corpus or a plan has said already."""
+    if told := [f"text.{key}" for key in READING if getattr(recipe, key) != getattr(TextRecipe(), key)]:
+        raise Problem(
+            f"{' and '.join(told)} would tell how files are read, and {path} is "
+            f"{'a corpus' if path.is_dir() else 'a plan'}. Say it in the plan, for the source."
+        )
 
 
 def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> Tokenizer:

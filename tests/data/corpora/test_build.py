@@ -14,7 +14,7 @@ import pytest
 
 from regard.data import processes
 from regard.data.corpora import build as making
-from regard.data.corpora import clean, counts, shards
+from regard.data.corpora import clean, counts, reading, shards
 from regard.data.corpora.plan import Mix, Plan, Source, read
 from regard.errors import Problem
 
@@ -251,6 +251,8 @@ def test_a_plan_of_which_nothing_stays_makes_an_empty_corpus(tmp_path):
         Plan((Source(name="a", path="a.txt", language="en"),), folder=tmp_path), tmp_path / "out", processes=1
     )
     assert (made["documents"], made["dropped"], made["mix"]) == (0, {"too short": 2}, [])
+    with pytest.raises(Problem, match=r"no document \(2 too short\)\. Read them: .* --dropped 'too short'"):
+        list(reading.documents(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("by", ["source", "language"])

@@ -29,6 +29,7 @@ from regard.errors import Problem
 FORMAT = 2  # goes up when other text comes out of the same plan
 CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process cleans at once
 MANIFEST = "corpus.json"
+WORK = ".work"  # the folder of what is half done
 CURE = "Call again with fewer --processes: what is done is kept."
 BUILDING = "building a corpus"
 READING = 0.8  # share of the time that reading and cleaning take, as the progress bar shows it
@@ -54,39 +55,50 @@ def build(
     clean at once, 0 as many as there are cores.
     """
     out = Path(out).expanduser()
-    listed = [(number, path) for number, source in enumerate(wanted.sources) for path in plan.files(wanted, source)]
-    stamps = [readers.stamp(path) for _, path in listed]
-    key = _key(wanted, [(path.name, *stamp) for (_, path), stamp in zip(listed, stamps, strict=True)])
-    paths = [path for _, path in listed]
-    if found := _finished(wanted, paths, key, out):
-        return found
-    disk.make_folder(out)
-    with disk.alone(out, BUILDING):
-        if found := _finished(wanted, paths, key, out):  # by another process meanwhile
-            return found
-        _check(out, paths)
-        work = out / ".work"
-        files = [
-            File(path, number, stamp, work / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
-            for (number, path), stamp in zip(listed, stamps, strict=True)
-        ]
-        _make(wanted, files, key, out, processes, advance)
+    files = _files(wanted, out)
+    if not _finished(wanted, files, out):
+        disk.make_folder(out)
+        with disk.alone(out, BUILDING):
+            if not _finished(wanted, files, out):  # by another process meanwhile
+                _check(out, files)
+                _make(wanted, files, out, processes, advance)
     return read(out)
 
 
-def _finished(wanted: plan.Plan, paths: list[Path], key: str, out: Path) -> dict[str, Any] | None:
-    """The manifest of a corpus that is there; raises `Problem` for one of another plan or of other files."""
-    if not (out / MANIFEST).exists():
-        return None
-    found = read(out)
+def is_of(wanted: plan.Plan, out: Path) -> bool:
+    """Whether a finished corpus is of this plan and of its files as they are now; `Problem` where one is gone."""
+    found, files = read(out), _files(wanted, out)
     # Files that were copied or touched have other times, and may say the same.
-    if found.get("key") != key and found.get("content") != _key(wanted, [(p.name, readers.digest(p)) for p in paths]):
+    return found.get("key") == _stamped(wanted, files) or found.get("content") == _key(
+        wanted, [(file.path.name, readers.digest(file.path)) for file in files]
+    )
+
+
+def _files(wanted: plan.Plan, out: Path) -> list[File]:
+    """All files of a plan as they are now."""
+    listed = [(number, path) for number, source in enumerate(wanted.sources) for path in plan.files(wanted, source)]
+    stamps = [readers.stamp(path) for _, path in listed]
+    return [
+        File(path, number, stamp, out / WORK / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
+        for (number, path), stamp in zip(listed, stamps, strict=True)
+    ]
+
+
+def _stamped(wanted: plan.Plan, files: list[File]) -> str:
+    return _key(wanted, [(file.path.name, *file.stamp) for file in files])
+
+
+def _finished(wanted: plan.Plan, files: list[File], out: Path) -> bool:
+    """Whether the corpus is there; raises `Problem` for one of another plan or of other files."""
+    if not (out / MANIFEST).exists():
+        return False
+    if not is_of(wanted, out):
         raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
-    return found
+    return True
 
 
-def _make(wanted: plan.Plan, files: list[File], key: str, out: Path, processes: int, advance: Advance) -> None:
-    work = out / ".work"
+def _make(wanted: plan.Plan, files: list[File], out: Path, processes: int, advance: Advance) -> None:
+    work = out / WORK
     for file in files:
         disk.make_folder(file.folder)
     with Workers(processes, cure=CURE) as workers:
@@ -101,27 +113,26 @@ def _make(wanted: plan.Plan, files: list[File], key: str, out: Path, processes: 
     shards.clear(out, [shard.name for shard in todo])
     facts = [{"path": file.path.name, "source": wanted.sources[file.source].name} | _done(file) for file in files]
     content = _key(wanted, [(fact["path"], fact["sha256"]) for fact in facts])
-    made = {"format": FORMAT, "key": key, "content": content} | manifest(
-        wanted, facts, table, same, near, todo, digests
-    )
+    made = {"format": FORMAT, "key": _stamped(wanted, files), "content": content}
+    made |= manifest(wanted, facts, table, same, near, todo, digests)
     disk.write_text(out / MANIFEST, json.dumps(made, ensure_ascii=False, indent=1) + "\n")
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _check(out: Path, sources: list[Path]) -> None:
+def _check(out: Path, files: list[File]) -> None:
     """Raises `Problem` where shards would be written over what no build has made, or be read by the next call."""
     there = [path for form in shards.NAMES for path in sorted(out.glob(form))]
     mine = {path.resolve() for path in there}
-    if source := next((path for path in sources if path.resolve() in mine), None):
+    if source := next((file.path for file in files if file.path.resolve() in mine), None):
         raise Problem(f"{source} is a source, and is named like what is written to {out}. Name another folder.")
-    if there and not (out / ".work").exists():
+    if there and not (out / WORK).exists():
         raise Problem(f"{out} holds {there[0].name}, which no build has left there. Name another folder, or remove it.")
 
 
 def read(folder: str | Path) -> dict[str, Any]:
     """The manifest of a finished corpus."""
     path = Path(folder).expanduser() / MANIFEST
-    if (path.parent / ".work").is_dir() and not path.exists():
+    if (path.parent / WORK).is_dir() and not path.exists():
         with disk.alone(path.parent, BUILDING):  # or there is a process to wait for
             raise Problem(f"The corpus in {folder} is not finished. Call `regard corpus build` again, and it goes on.")
     if not path.exists():

@@ -56,6 +56,15 @@ def manifest(
     }  # fmt: skip
 
 
+def refuse_empty(found: dict[str, Any], folder: str | Path) -> None:
+    """Raises `Problem` for the manifest of a corpus that has no document, with what became of them."""
+    if not found["shards"]:
+        dropped = found["dropped"]
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        cure = f"Read them: regard corpus stats {folder} --dropped '{next(iter(dropped))}'" if dropped else "Give text"
+        raise Problem(f"The corpus in {folder} has no document ({reasons or 'nothing was read'}). {cure}.")
+
+
 def _counted(table: Table, kept: NDArray[np.bool_]) -> dict[str, Any]:
     def sums(chosen: NDArray[np.bool_]) -> dict[str, int]:
         names = ("characters", "sentences")

@@ -120,7 +120,8 @@ def files(plan: Plan, source: Source) -> list[Path]:
         return [_readable(path, source)]
     found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]  # noqa: PTH207
     if not found:
-        raise Problem(f"Source {source.name}: no file is named {path}. Check the path; it begins at {plan.folder}.")
+        begins = plan.folder.resolve()
+        raise Problem(f"Source {source.name}: no file is named {path}. Check the path; it begins at {begins}.")
     return [_readable(path, source) for path in found]
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from regard.data.corpora import build
+from regard.data.corpora import build, counts
 from regard.data.corpus import Corpus
 from regard.data.tokens import Document
 from regard.errors import Problem
@@ -15,9 +15,10 @@ from regard.errors import Problem
 def documents(folder: str | Path, advance: Callable[[float], object] = lambda share: None) -> Iterator[Document]:
     """Every document with its language and source, in the order of the shards; `advance` is told the share read.
 
-    Raises `Problem` for a corpus that is not finished, and for a shard that is missing, damaged or not whole.
+    Raises `Problem` for a corpus that is empty or not finished, and for a shard that is missing, damaged or not whole.
     """
     found = build.read(folder)
+    counts.refuse_empty(found, folder)
     shards, behind = found["shards"], 0
     total = max(1, sum(shard["documents"] for shard in shards))
     for shard in shards:

@@ -126,16 +126,21 @@ def kind(path: Path, source: Source) -> str:
     if found := next((kind for ending, kind in KINDS.items() if name.endswith(ending)), ""):
         return found
     raise Problem(
-        f'The name {path.name} does not tell what is in the file. Say format = "text", "jsonl", "parquet", "squad" or '
-        f'"wikipedia" for its source; known endings are {", ".join(KINDS)}, each also with {", ".join(PACKINGS)}.'
+        f"The name {path.name} does not tell what is in the file. {_say(source, 'format', 'text')} Or jsonl, parquet, "
+        f"squad or wikipedia; known endings are {', '.join(KINDS)}, each also with {', '.join(PACKINGS)}."
     )
+
+
+def _say(source: Source, key: str, value: str) -> str:
+    """The cure that is a line for a source in the plan, and where there is none a change of the recipe."""
+    return f'Say {key} = "{value}" for source {source.name} of the plan; of a file without one, text.{key}={value}.'
 
 
 def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; bytes that are no text stay in them as halves of characters."""
     start = stream.peek(1 << 16)[: 1 << 16]  # type: ignore[attr-defined]
     encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
-    cure = f'Say encoding = "gb18030", or whichever it is in, for source {source.name}.'
+    cure = _say(source, "encoding", "gb18030") + " Or whichever it is in."
     try:
         sample = start.decode(encoding, "surrogateescape")
         text = io.TextIOWrapper(stream, encoding, "surrogateescape", newline="\n")
@@ -147,7 +152,7 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
     beyond = [line for line in sample.split("\n") if not line.isascii()]
     bad = sum(1 for line in beyond if LONE.search(line))
     if "\0" * 4 in sample or (better != source.encoding and (2 * bad > len(beyond) or sample.count("\0") > 4)):
-        cure = f'Say encoding = "{better}" for source {source.name}.' if better not in ("", "latin-1") else cure
+        cure = _say(source, "encoding", better) if better not in ("", "latin-1") else cure
         raise Problem(f"{path} is not text in {source.encoding}. {cure}")
     number = 0
     try:
@@ -218,8 +223,8 @@ def _squad(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
         passages = [str(part["context"]) for article in articles for part in article["paragraphs"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Problem(
-            f"{path} is not in the form of SQuAD, data: [{{paragraphs: [{{context}}]}}] ({error}). Say another format "
-            f"for source {source.name}, or fetch the file again."
+            f"{path} is not in the form of SQuAD, data: [{{paragraphs: [{{context}}]}}] ({error}). "
+            f"{_say(source, 'format', 'jsonl')} Or fetch the file again."
         ) from None
     for number, passage in enumerate(passages, 1):
         yield from _parted(path, f"passage {number}", passage)
@@ -227,8 +232,8 @@ def _squad(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
 
 def _no_column(path: Path, source: Source, names: list[str]) -> str:
     return (
-        f"{path} has no column '{source.text}'. {nearest(source.text, names)}It has {', '.join(names) or 'none'}: "
-        f'say text = "..." for source {source.name}.'
+        f"{path} has no column '{source.text}'. {nearest(source.text, names)}It has {', '.join(names) or 'none'}. "
+        + _say(source, "text", names[0] if names else "...")
     )
 
 
