@@ -407,6 +407,30 @@ def test_a_run_killed_at_random_ends_in_the_same_bits(novel, tmp_path, times):
     assert kills == times and weights(whole) == weights(broken)
 
 
+def test_a_run_that_is_interrupted_saves_what_it_has_learnt(novel, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = ["budget=400steps", "evaluation.times=1", "train.save_minutes=1000"]
+    pretrain(recipe(whole, novel, *words))
+    for number, code, said in (
+        (signal.SIGINT, 130, "Stopped. A training run goes on"),
+        (signal.SIGTERM, -15, "stopping"),
+    ):
+        before = (broken / "metrics.jsonl").read_bytes() if broken.exists() else b""
+        process = subprocess.Popen(
+            command(broken, novel, *words, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        while process.poll() is None and not (
+            (broken / "metrics.jsonl").exists() and (broken / "metrics.jsonl").read_bytes() != before
+        ):
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, errors = process.communicate()
+        assert process.returncode == code and said in " ".join(errors.split()), errors
+        assert (broken / "state.pt").exists()
+    pretrain(recipe(broken, novel, *words), resume=True)
+    assert weights(whole) == weights(broken)
+
+
 BAD = {
     "no budget": (["budget="], "The run needs a budget"),
     "a budget of nothing": (["budget=0min"], "'0min' is none"),
@@ -487,11 +511,15 @@ def test_a_bad_byte_spoils_its_document_alone(novel, tmp_path):
             "--corpus names 2 texts. Name several files by a pattern in quotes",
         ),
         (["--corpus", "a.txt", "{novel}"], "novel.txt is no recipe, which is a .toml file."),
+        (["{plan}"], "is the plan of a corpus, and no recipe."),
+        (["--resume"], "--resume goes on with the run in a folder."),
     ],
 )
-def test_several_texts_are_named_by_a_pattern(words, said, novel, tmp_path):
-    words = [word.format(novel=novel) for word in words]
-    asked = [sys.executable, "-m", "regard", "pretrain", *words, "budget=1steps", "--out", str(tmp_path / "run")]
+def test_what_is_named_in_the_wrong_place_is_told_its_own(words, said, novel, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[source]]\nname = "a"\npath = "a.txt"\n')
+    words = [word.format(novel=novel, plan=plan) for word in words]
+    asked = [sys.executable, "-m", "regard", "pretrain", *words, "budget=1steps"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and said in " ".join(done.stderr.split())
 
@@ -506,7 +534,7 @@ def test_the_verb_shows_what_it_does(novel, tmp_path):
     folder = [sys.executable, "-m", "regard", "pretrain", str(tmp_path), "budget=40steps"]
     wrong = subprocess.run(folder, capture_output=True, text=True, env=environment, check=False)
     assert wrong.returncode == 2 and "is no recipe that can be read" in wrong.stderr
-    words = command(tmp_path / "run", novel, "budget=40steps", "--resume")
+    words = [sys.executable, "-m", "regard", "pretrain", "--resume", f"out={tmp_path / 'run'}", "budget=40steps"]
     shown = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
     assert "pseudo-perplexity" in shown.stderr and "of peak" not in shown.stdout
     help_text = subprocess.run(

@@ -35,11 +35,12 @@ from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
 from regard.model.cost import peak
 from regard.model.start import know_neighbours, look_nearby
-from regard.recipe import Pretraining
+from regard.recipe import Pretraining, ShapeRecipe
 from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.compile import compile_training
+from regard.train.interrupts import Interrupts
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import BETAS, Optimizer
@@ -47,6 +48,7 @@ from regard.train.plans import Budget, Progress
 
 STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
 RATES = 1e-3, 1e-4  # of fresh weights; of a model that is gone on with, which larger steps make forget what it knows
+SIZES = "layers", "width", "heads", "inner_width"
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
@@ -132,6 +134,9 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
                 f"{shape.name}, whose vectors would stand for other words. Leave text.vocabulary out, and it is the "
                 "model's own."
             )
+        sizes = {key: (getattr(shape, key), getattr(ShapeRecipe(), key), getattr(origin.config, key)) for key in SIZES}
+        if aside := [f"model.{key}={asked}" for key, (asked, *same) in sizes.items() if asked not in same]:
+            tell(f"{', '.join(aside)}: left aside, for {shape.name} has a shape of its own")
     else:
         if shape.width % shape.heads:
             raise Problem(f"model.width={shape.width} cannot be shared by model.heads={shape.heads}. Change one.")
@@ -256,17 +261,17 @@ def learn(
         lesson.save(folder)
         return found
 
-    progress = fit(
-        lesson.trained,
-        lesson.objective(),
-        loader if masking.last_rate >= 0 else ahead(loader, system.device),  # a rate that changes is known here alone
-        optimizer=optimizer,
-        plan=plan,
-        outside=Outside(
-            log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt")
-        ),
-        resume=saved,
-    )
+    interrupts = Interrupts(tell)
+    outside = Outside(
+        log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt"),
+        interrupts=interrupts,
+    )  # fmt: skip
+    # A rate of hiding that changes is known here alone.
+    batches = loader if masking.last_rate >= 0 else ahead(loader, system.device)
+    with interrupts:
+        progress = fit(
+            lesson.trained, lesson.objective(), batches, optimizer=optimizer, plan=plan, outside=outside, resume=saved
+        )
     if not (measure.guesses or measure.probes):  # no evaluation was asked for, or a kill came after the last
         evaluate()
     pages.write(

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -183,6 +184,19 @@ def test_a_run_is_not_resumed_on_other_data(tiny: Path, reviews: Path, tmp_path:
     done = regard("train", "--resume", "--out", run)
     assert done.returncode == 2
     assert "The data has changed" in " ".join(done.stderr.split())
+
+
+def test_an_interrupted_run_saves_what_it_has_learnt(tiny: Path, reviews: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    words = ("train", "--data", reviews, "--model", tiny, "--out", run, "train.epochs=300", "train.save_minutes=1000")
+    process = subprocess.Popen([sys.executable, "-m", "regard", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130 and "goes on with --resume" in " ".join(errors.split()), errors
+    done = regard("train", "--resume", "--out", run, "train.epochs=300")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

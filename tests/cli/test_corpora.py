@@ -62,11 +62,15 @@ def test_what_was_dropped_is_shown(folder):
     ("words", "said"),
     [
         (("build", "none.toml", "--out", "x"), "There is no file none.toml"),
+        (("build", "a.txt", "--out", "x"), "regard pretrain --corpus a.txt"),
+        (("build", "short.toml", "--out", "short"), "has no document (2 too short). Read them: regard corpus stats"),
         (("stats", "."), "holds no corpus"),
         (("stats", "none"), "holds no corpus"),
     ],
 )
 def test_problems_end_with_two(folder, words, said):
+    (folder / "short.txt").write_text("no\n\nno")
+    (folder / "short.toml").write_text('[[source]]\nname = "s"\npath = "short.txt"\nlanguage = "en"\n')
     done = regard("corpus", *words, cwd=folder)
     assert done.returncode == 2 and said in " ".join(done.stderr.split())
 

@@ -45,12 +45,15 @@ def test_few_texts_whole_words_and_no_pseudo_perplexity(guesser, files):
     command = ["perplexity", guesser, files[0], "--length", 16, "--texts", 7, "--unit", "word", "--pseudo", 0]
     [english] = json.loads(regard(*command, "--json").stdout)["languages"]
     assert english["passages"] == 7 and english["pseudo"] is None
+    [english] = json.loads(regard(*command[:-4], "--texts", 1, "--json").stdout)["languages"]
+    assert english["passages"] == 1 and english["top1"]["low"] is None  # there is nothing to resample
 
 
 def test_what_cannot_be_measured_is_said(guesser, tiny, files, tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     for words, message in (
         ([tiny, files[0], "--length", 16], "no head that guesses"),
+        ([guesser, files[0], "--rate", 0], "equal to 0.01"),
         ([guesser, files[0], "--length", 16, "--unit", "wrd"], "Did you mean 'word'?"),
         ([guesser, tmp_path / "empty.txt", "--length", 16], "There is no text in"),
     ):

@@ -99,6 +99,8 @@ def test_help_has_an_example():
         (("train", "none.txt", "--out", "{folder}/vocab"), "There is no file"),
         (("train", "{folder}", "--out", "{folder}/vocab"), "holds no corpus"),
         (("train", "{folder}/empty.txt", "--out", "{folder}/vocab"), "There is no text"),
+        (("train", "{folder}/plan.toml", "--out", "{folder}/vocab"), "plan.toml is no running text"),
+        (("train", "{folder}/few.txt", "--size", "2000000000", "--out", "{folder}/vocab"), "equal to 1000000"),
         (("train", "{folder}/few.txt", "--size", "10", "--out", "{folder}/vocab"), "characters alone need"),
         (("train", "{folder}/gbk.txt", "--out", "{folder}/vocab"), "gbk.txt have bytes that are no UTF-8"),
         (("train", "{folder}/rows.jsonl.gz", "--out", "{folder}/vocab"), "rows.jsonl.gz holds rows, not running text"),
@@ -109,6 +111,7 @@ def test_help_has_an_example():
 def test_what_cannot_be_says_why(words, said, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "few.txt").write_text("a few words\nand a few more\n")
+    (tmp_path / "plan.toml").write_text('[[source]]\nname = "a"\npath = "few.txt"\n')
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a few words"}\n'))
     (tmp_path / "gbk.txt").write_text("他是一名医生，在医院工作。\n" * 9, encoding="gb18030")
     done = regard("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))

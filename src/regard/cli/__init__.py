@@ -11,6 +11,8 @@ from regard.errors import Problem
 
 __all__ = ["corpora", "edits", "heads", "look", "main", "pretrain", "runs", "vocabularies"]
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """The `regard` command: a `Problem` ends it with one paragraph and status 2; `--debug` shows the traceback."""
@@ -22,8 +24,12 @@ def main() -> None:
         if debug:
             raise
         _fail(str(problem), 2)
-    except KeyboardInterrupt:
-        _fail("Stopped. A training run goes on with --resume, other long work when it is called again.", 130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # which is all that typer says of Ctrl-C
+            _fail(
+                "Stopped. A training run goes on with --resume, other long work when it is called again.", INTERRUPTED
+            )
+        raise
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -69,6 +69,8 @@ def pretrain(
 
     Killed, it goes on with --resume. A finished run goes on with --resume and a larger budget, to the same bits as if
     it had had that budget from the start.
+
+    Where other programs keep the processor busy, set OMP_WAIT_POLICY=PASSIVE, or each step may take many times as long.
     """
     from regard import pretrain as run
     from regard import recipe as recipes
@@ -91,10 +93,12 @@ def pretrain(
 def perplexity(
     model: Model,
     files: Files,
-    texts: Annotated[int, typer.Option(min=0, help="Read so many texts of each language; 0: all.")] = 1000,
+    texts: Annotated[
+        int, typer.Option(min=0, help="Read so many lines, or documents of a corpus, of each language; 0: all.")
+    ] = 1000,
     length: Annotated[int, typer.Option(min=8, help="Tokens of a passage; longer texts are parted.")] = 128,
     unit: Annotated[str, typer.Option(help="What is hidden: token, word, ngram or span.")] = "token",
-    rate: Annotated[float, typer.Option(min=0, max=1, help="The share of tokens that is hidden.")] = 0.15,
+    rate: Annotated[float, typer.Option(min=0.01, max=1, help="The share of tokens that is hidden.")] = 0.15,
     pseudo: Annotated[
         int,
         typer.Option(min=0, help="Tokens of each language to hide one by one, for pseudo-perplexity; 0: none."),

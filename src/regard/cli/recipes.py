@@ -24,12 +24,11 @@ def recipe_of(blank: Kind, words: Sequence[str], given: dict[str, str], *, resum
     files = [word for word in words if "=" not in word]
     if len(files) > 1:
         raise Problem(f"{' and '.join(files)}: one recipe at a time. Changes are written key=value.")
-    if files and Path(files[0]).is_file() and Path(files[0]).suffix != ".toml":
-        raise Problem(
-            f"{files[0]} is no recipe, which is a .toml file. What is read is named by an option, and several files by "
-            "a pattern in quotes."
-        )
-    out = given["out"]
+    if files:
+        _refuse_other(Path(files[0]))
+    out = next((word.removeprefix("out=") for word in reversed(words) if word.startswith("out=")), given["out"])
+    if resume and not (out or files or any(given.values())):
+        raise Problem("--resume goes on with the run in a folder. Name it with --out, for example --out runs/name.")
     old = Path(out) / "recipe.toml" if resume and out and not files else None
     if old and not old.exists() and any(value for key, value in given.items() if key != "out"):
         old = None  # --resume from the first call on, as a scheduler's jobs have it
@@ -44,3 +43,17 @@ def recipe_of(blank: Kind, words: Sequence[str], given: dict[str, str], *, resum
         stem = Path(files[0]).stem if files else re.sub(r"[*?\[\]]", "", Path(str(read)).name.split(".")[0])
         recipe = recipes.override(recipe, {"out": f"runs/{stem or 'run'}"})
     return recipe
+
+
+def _refuse_other(path: Path) -> None:
+    """Raises `Problem` for files of other kinds, which are named elsewhere."""
+    if path.is_file() and path.suffix != ".toml":
+        raise Problem(
+            f"{path} is no recipe, which is a .toml file. What is read is named by an option, and several files by a "
+            "pattern in quotes."
+        )
+    if path.is_file() and "[[source]]" in path.read_text(encoding="utf-8", errors="replace"):
+        raise Problem(
+            f"{path} is the plan of a corpus, and no recipe. Name it with regard pretrain --corpus {path}, or build "
+            f"it: regard corpus build {path} --out corpus/."
+        )

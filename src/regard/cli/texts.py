@@ -62,6 +62,11 @@ def running(
     from regard.data.sources import known_kind
 
     corpus = Corpus(name, paragraphs=paragraphs)
+    if name.lower().endswith(".toml"):
+        raise Problem(
+            f"{name} is no running text. Where it is the plan of a corpus, build that, and name its folder: regard "
+            f"corpus build {name} --out corpus/."
+        )
     if known_kind(Path(name.lower().removesuffix(".bz2"))) not in ("", "txt"):
         raise Problem(f"{name} holds rows, not running text: its keys and quotes would count as words. {cure}")
     return corpus

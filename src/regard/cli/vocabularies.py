@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regard.text.vocabulary import Fit
     from regard.text.words import Segmenter
 
+MOST = 1_000_000  # ids: more than any text has words that come back
 HELD, HELD_MOST = 100, 5_000  # one text of so many is held out, so many at most of a language
 Cased = Annotated[bool, typer.Option("--cased", help="Tell capital letters and accents apart.")]
 
@@ -28,7 +29,7 @@ app.add_typer(vocab, name="vocab")
 def train(
     files: Files,
     out: Annotated[str, typer.Option(help="The folder for vocab.txt, tokenizer.json and tokenizer_config.json.")],
-    size: Annotated[int, typer.Option(min=10, help="How many ids there are at most.")] = 24_000,
+    size: Annotated[int, typer.Option(min=10, max=MOST, help="How many ids there are at most.")] = 24_000,
     cased: Cased = False,
     share: Annotated[float, typer.Option(min=0, max=1, help="What the kept characters make up of all text.")] = 0.9999,
     least: Annotated[int, typer.Option(min=1, help="How often a piece or a character must occur.")] = 2,
@@ -71,7 +72,7 @@ def stats(
     ],
     files: Files,
     cased: Cased = False,
-    texts: Annotated[int, typer.Option(min=0, help="Read so many texts of each language; 0: all.")] = 10_000,
+    texts: Annotated[int, typer.Option(min=0, help="Read so many lines of each language; 0: all.")] = 10_000,
     as_json: Json = False,
 ) -> None:
     """Measure how much of some texts a vocabulary covers, and how many tokens it makes of a word and a character."""

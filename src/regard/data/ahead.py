@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,11 @@ class _Epoch(Dataset[Any]):
             return problem
 
 
+def _leave_interrupts(number: int) -> None:
+    """Ctrl-C goes to all processes of a terminal, and this one's parent says when it has read enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Ahead:
     """What `source` gives, for sources that do not ask how much of the run's end is done.
 
@@ -66,4 +72,5 @@ class Ahead:
         return iter(DataLoader(
             _Epoch(self.source, epoch), batch_size=None, sampler=numbers, num_workers=self.processes,
             prefetch_factor=EACH, multiprocessing_context="fork", generator=torch.Generator(),
+            worker_init_fn=_leave_interrupts,
         ))  # fmt: skip

@@ -188,7 +188,9 @@ def _scored(language: str, table: NDArray[np.float64], single: NDArray[np.float6
 
 
 def _means(table: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums over the first of them, of all rows and of resampled ones; without a place, nan."""
+    """Sums over the first of them, of all rows and of resampled ones; nan without a place, and of one row resampled."""
     sums, again = table.sum(0), resampled_sums(table, seed=seed)
+    if np.count_nonzero(table[:, 0]) < 2:
+        again[:] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums / sums[0], again / again[:, :1]

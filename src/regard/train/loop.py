@@ -16,6 +16,7 @@ from torch import nn
 from regard.batch import Packed
 from regard.errors import Problem
 from regard.train import state as states
+from regard.train.interrupts import Interrupts
 from regard.train.objectives import Objective
 from regard.train.optim import Optimizer
 from regard.train.plans import Plan, Progress
@@ -64,6 +65,7 @@ class Outside:
     save: Callable[[dict[str, Any]], None] | None = None
     branch: Callable[[dict[str, Any]], None] | None = None  # keeps the state from which a larger budget goes on
     keep_best: Callable[[], None] = lambda: None
+    interrupts: Interrupts = field(default_factory=Interrupts)  # whether to save and to stop before the run is done
 
 
 def fit(
@@ -79,6 +81,7 @@ def fit(
     """Trains until the plan's first limit, or until evaluations stop making progress.
 
     With `resume`, the state that `outside.save` was given, it goes on to the same bits as a run that never stopped.
+    Raises KeyboardInterrupt once it is interrupted and saved.
     """
     now = Progress()
     if resume is not None:
@@ -115,10 +118,11 @@ def fit(
             window.check(now)
             _evaluate(now, optimizer, plan, outside)
             window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
-        if outside.save and time.monotonic() - saved > plan.save_seconds:
+        if outside.save and (outside.interrupts.asked or time.monotonic() - saved > plan.save_seconds):
             window.check(now)
             outside.save(_state(now, model, optimizer))
             saved = time.monotonic()
+        outside.interrupts.obey()
     if window.losses:  # the steps since the last row
         outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it

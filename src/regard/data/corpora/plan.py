@@ -85,6 +85,11 @@ class Plan:
 def read(path: str | Path) -> Plan:
     """The plan in a TOML file; raises `Problem` for a key or a value that no plan has."""
     path = locate(path)
+    if path.suffix != ".toml":
+        raise Problem(
+            f"{path} is no plan, which is a .toml file that names sources: [[source]] with a name and a path for each. "
+            f"A file of text is learnt from without one: regard pretrain --corpus {path}."
+        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
