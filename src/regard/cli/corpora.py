@@ -7,16 +7,28 @@ from typing import Annotated
 import typer
 
 from regard.cli.app import Json, app, print_json
+from regard.errors import Problem
 
 corpus = typer.Typer(help="Gather, clean and count text to pre-train on.", no_args_is_help=True)
 app.add_typer(corpus, name="corpus")
 
 
-@corpus.command(epilog="Example: regard corpus build corpora.toml --out corpus/")
+@corpus.command(
+    epilog="Example: regard corpus build corpora.toml --out corpus/"
+    "  |  regard corpus build corpora.toml --out /shared/corpus --cluster auto"
+)
 def build(
     plan: Annotated[str, typer.Argument(help="Sources, cleaning, duplicates and mix in TOML: docs/pretraining.md.")],
     out: Annotated[str, typer.Option(help="The folder of the corpus.")],
     processes: Annotated[int, typer.Option(min=0, help="How many clean at once; 0: one for each core.")] = 0,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Clean on all machines of a Ray cluster, which share the disk of --out: auto, for the one that this "
+            "machine belongs to, or host:port.",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Gather sources, clean them, drop duplicates, and write shards with a manifest; what is dropped can be read.
@@ -30,9 +42,13 @@ def build(
     from regard.data.corpora.plan import read
     from regard.screen import Screen
 
+    if cluster and processes:
+        raise Problem("--cluster takes all cores of its machines. Leave --processes out.")
     begun = time.monotonic()
     with Screen(quiet=as_json) as screen:
-        made = making.build(read(plan), out, processes=processes, advance=screen.share("building the corpus"))
+        made = making.build(
+            read(plan), out, processes=processes, cluster=cluster, advance=screen.share("building the corpus")
+        )
     if as_json:
         print_json(made | {"out": out})
     else:

@@ -37,6 +37,20 @@ class Here(partial):  # type: ignore[type-arg]
     """Work for this process, when all that was named before it is done."""
 
 
+def in_turn(todo: Iterable[Work], send: Callable[[Work], Work], room: Callable[[], int]) -> Iterator[Any]:
+    """The outcome of each piece of work in turn, of which at most `room()` are under way.
+
+    `send` has one begun and gives what waits for its outcome; it is not given what is to be done here.
+    """
+    under_way: deque[Work] = deque()
+    for work in todo:
+        under_way.append(work if isinstance(work, Here) else send(work))
+        while len(under_way) > room():
+            yield under_way.popleft()()
+    while under_way:
+        yield under_way.popleft()()
+
+
 class Workers:
     """This process, and others as soon as there was work for more than `PATIENCE`; in the end they are gone.
 
@@ -68,14 +82,15 @@ class Workers:
 
         What goes to another process is pickled; what it raises is raised here.
         """
-        under_way: deque[Work] = deque()
-        for work in todo:
-            pool = None if isinstance(work, Here) else self._others()
-            under_way.append(pool.submit(work).result if pool else work)
-            while len(under_way) > (2 * self._processes if self._pool else 0):
-                yield under_way.popleft()()
-        while under_way:
-            yield under_way.popleft()()
+        return in_turn(todo, self._send, lambda: 2 * self._processes if self._pool else 0)
+
+    def streamed(self, streams: Iterable[Callable[[], Iterable[Work]]]) -> Iterator[Any]:
+        """The outcomes of all streams of work, one stream after the other, which are told in this process."""
+        return self.ordered(work for stream in streams for work in stream())
+
+    def _send(self, work: Work) -> Work:
+        pool = self._others()
+        return pool.submit(work).result if pool else work
 
     def _others(self) -> ProcessPoolExecutor | None:
         """The other processes, started when it is time for them."""

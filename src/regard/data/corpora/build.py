@@ -1,7 +1,8 @@
 """A corpus built from its plan in bounded memory, on all cores: the same bytes, however many and however often killed.
 
-One process reads, the others clean runs of documents and leave each on disk; then duplicates are found by the numbers
-about all documents, and shards are written. `corpus.json` comes last: without it a folder is no corpus.
+One process reads (on a cluster several do), the others clean runs of documents and leave each on disk; then duplicates
+are found by the numbers about all documents, and shards written. `corpus.json` comes last: a folder without it is no
+corpus.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from regard import disk
+from regard.data.cluster import Cluster
 from regard.data.corpora import chunks, duplicates, plan, shards
 from regard.data.corpora import sources as readers
 from regard.data.corpora.counts import manifest
@@ -30,6 +33,7 @@ FORMAT = 2  # goes up when other text comes out of the same plan
 CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process cleans at once
 MANIFEST = "corpus.json"
 WORK = ".work"  # the folder of what is half done
+DONE = "done.json"  # comes last in the folder of a file's chunks
 CURE = "Call again with fewer --processes: what is done is kept."
 BUILDING = "building a corpus"
 READING = 0.8  # share of the time that reading and cleaning take, as the progress bar shows it
@@ -47,21 +51,28 @@ class File(NamedTuple):
 
 
 def build(
-    wanted: plan.Plan, out: str | Path, *, processes: int = 0, advance: Advance = lambda _: None
+    wanted: plan.Plan,
+    out: str | Path,
+    *,
+    processes: int = 0,
+    cluster: str = "",
+    advance: Advance = lambda _: None,
 ) -> dict[str, Any]:
     """Writes the corpus of a plan into a folder and returns its manifest; a killed build goes on when called again.
 
     A finished corpus of the same plan and files is left as it is; one of others is a `Problem`. `processes` is how many
-    clean at once, 0 as many as there are cores.
+    clean at once, 0 as many as there are cores; or all machines of a Ray `cluster` do, which share the disk.
     """
-    out = Path(out).expanduser()
+    out = Path(out).expanduser().resolve()  # which is the same folder to processes elsewhere
     files = _files(wanted, out)
     if not _finished(wanted, files, out):
         disk.make_folder(out)
         with disk.alone(out, BUILDING):
             if not _finished(wanted, files, out):  # by another process meanwhile
                 _check(out, files)
-                _make(wanted, files, out, processes, advance)
+                workers = Cluster(cluster, out) if cluster else Workers(processes, cure=CURE)
+                with workers:
+                    _make(wanted, files, out, workers, advance)
     return read(out)
 
 
@@ -79,7 +90,12 @@ def _files(wanted: plan.Plan, out: Path) -> list[File]:
     listed = [(number, path) for number, source in enumerate(wanted.sources) for path in plan.files(wanted, source)]
     stamps = [readers.stamp(path) for _, path in listed]
     return [
-        File(path, number, stamp, out / WORK / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]))
+        File(
+            path.absolute(),
+            number,
+            stamp,
+            out / WORK / _key(_decisive(wanted, number), [(str(path.resolve()), *stamp)]),
+        )
         for (number, path), stamp in zip(listed, stamps, strict=True)
     ]
 
@@ -97,19 +113,18 @@ def _finished(wanted: plan.Plan, files: list[File], out: Path) -> bool:
     return True
 
 
-def _make(wanted: plan.Plan, files: list[File], out: Path, processes: int, advance: Advance) -> None:
+def _make(wanted: plan.Plan, files: list[File], out: Path, workers: Workers | Cluster, advance: Advance) -> None:
     work = out / WORK
     for file in files:
         disk.make_folder(file.folder)
-    with Workers(processes, cure=CURE) as workers:
-        _clean(wanted, files, workers, lambda share: advance(READING * share))
-        table = _table(files)
-        same, near = _duplicates(wanted, table, work)
-        todo = shards.planned(table, [source.name for source in wanted.sources], same, near)
-        digests = []
-        for digest in workers.ordered(partial(shards.write, shard, out) for shard in todo):
-            digests.append(digest)
-            advance(READING + (1 - READING) * len(digests) / len(todo))
+    _clean(wanted, files, workers, lambda share: advance(READING * share))
+    table = _table(files)
+    same, near = _duplicates(wanted, table, work)
+    todo = shards.planned(table, [source.name for source in wanted.sources], same, near)
+    digests = []
+    for digest in workers.ordered(partial(shards.write, shard, out) for shard in todo):
+        digests.append(digest)
+        advance(READING + (1 - READING) * len(digests) / len(todo))
     shards.clear(out, [shard.name for shard in todo])
     facts = [{"path": file.path.name, "source": wanted.sources[file.source].name} | _done(file) for file in files]
     content = _key(wanted, [(fact["path"], fact["sha256"]) for fact in facts])
@@ -159,30 +174,40 @@ def _key(*parts: Any) -> str:
     return hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
-def _clean(wanted: plan.Plan, files: list[File], workers: Workers, advance: Advance) -> None:
+def _clean(wanted: plan.Plan, files: list[File], workers: Workers | Cluster, advance: Advance) -> None:
     """Leaves the cleaned chunks of every file on disk, but for those that are there."""
     total = max(1, sum(file.stamp[0] for file in files))
-    before = 0
+    before = accumulate((file.stamp[0] for file in files), initial=0)
+    streams = (
+        partial(_pieces, file, wanted.sources[file.source], wanted.clean, start)
+        for file, start in zip(files, before, strict=False)
+    )
+    for read in workers.streamed(streams):
+        advance(read / total)
 
-    def todo() -> Iterator[Callable[[], Any]]:
-        nonlocal before
-        for file in files:
-            progress = Progress()
-            if not (file.folder / "done.json").exists():
-                count = 0
-                for count, documents in enumerate(_runs(file, wanted.sources[file.source], progress), 1):
-                    target = file.folder / f"{count - 1:06d}.npz"
-                    advance((before + min(progress.done, file.stamp[0])) / total)
-                    if not target.exists():
-                        markup = readers.kind(file.path, wanted.sources[file.source]) == "wikipedia"
-                        task = chunks.Task(target, wanted.sources[file.source], markup, wanted.clean, documents)
-                        yield partial(chunks.work, task)
-                fact = {"chunks": count, "bytes": file.stamp[0], "sha256": readers.digest(file.path)}
-                yield Here(disk.write_text, file.folder / "done.json", disk.to_json(fact))
-            before += file.stamp[0]
 
-    for _ in workers.ordered(todo()):
-        pass
+def _pieces(file: File, source: plan.Source, clean: plan.Clean, before: int) -> Iterator[Callable[[], int]]:
+    """The cleaning of a file, piece by piece; each gives the bytes read by then, `before` them those of other files."""
+    done, count, progress = file.folder / DONE, 0, Progress()
+    if done.exists():
+        return
+    for count, documents in enumerate(_runs(file, source, progress), 1):
+        target = file.folder / f"{count - 1:06d}.npz"
+        read = before + min(progress.done, file.stamp[0])
+        task = chunks.Task(target, source, readers.kind(file.path, source) == "wikipedia", clean, documents)
+        yield Here(int, read) if target.exists() else partial(_piece, task, read)
+    yield Here(_end, file, count, before + file.stamp[0])
+
+
+def _piece(task: chunks.Task, read: int) -> int:
+    chunks.work(task)
+    return read
+
+
+def _end(file: File, count: int, read: int) -> int:
+    fact = {"chunks": count, "bytes": file.stamp[0], "sha256": readers.digest(file.path)}
+    disk.write_text(file.folder / DONE, disk.to_json(fact))
+    return read
 
 
 def _runs(file: File, source: plan.Source, progress: Progress) -> Iterator[list[readers.Document]]:
@@ -202,7 +227,7 @@ def _runs(file: File, source: plan.Source, progress: Progress) -> Iterator[list[
 
 
 def _done(file: File) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((file.folder / "done.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((file.folder / DONE).read_text(encoding="utf-8"))
     return found
 
 

@@ -1,0 +1,134 @@
+"""A corpus built by a Ray cluster of two nodes, here on one machine: the bytes that one process leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regard.data.corpora import build as making
+from regard.data.corpora.plan import Plan, Source
+
+for library in ("ray", "ftfy", "mwparserfromhell", "opencc", "py3langid"):
+    pytest.importorskip(library)
+
+QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+
+room = {"num_cpus": 1, "object_store_memory": 100_000_000}
+nodes = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **room})
+nodes.add_node(**room)
+print(nodes.address, flush=True)
+sys.stdin.read()
+nodes.shutdown()
+"""
+WORK = """
+import json, os, sys, time
+from pathlib import Path
+import ray
+from regard.data.cluster import Cluster
+from regard.data.processes import Here
+from regard.errors import Problem
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+
+def where(number):
+    time.sleep(0.2)
+    return number, ray.get_runtime_context().get_node_id()
+
+def lost():
+    if not (folder / "once").exists():
+        (folder / "once").touch()
+        os._exit(1)
+    return "done at last"
+
+def wrong():
+    raise Problem("This is wrong. Mend it.")
+
+def stream(first, broken=None):
+    for number in range(first, first + 4):
+        yield lambda number=number: where(number)
+    yield Here(where, first + 4)  # on the machine that tells the stream
+    if broken == "there":
+        yield wrong
+    if broken == "here":
+        wrong()
+
+def told(work, folder, broken=None):
+    try:
+        with Cluster(address, folder) as cluster:
+            if broken:
+                return list(cluster.streamed([lambda: stream(0), lambda: stream(5, broken)]))
+            return list(cluster.ordered([work]))
+    except Problem as problem:
+        return str(problem)
+
+with Cluster(address, folder) as cluster:
+    todo = [Here(os.getpid), *[lambda number=number: where(number) for number in range(12)], lost]
+    here, *found, last = cluster.ordered(todo)
+    streamed = list(cluster.streamed([lambda: stream(0), lambda: stream(5)]))
+print(json.dumps({
+    "here": here == os.getpid(), "order": [number for number, _ in found], "nodes": len({node for _, node in found}),
+    "streamed": [number for number, _ in streamed], "streams": len({node for _, node in streamed}),
+    "broken": [told(None, folder, broken) for broken in ("there", "here")],
+    "lost": last, "wrong": told(wrong, folder), "elsewhere": told(wrong, folder / "none"),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    with subprocess.Popen(
+        [sys.executable, "-c", NODES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, env=QUIET,
+    ) as process:  # fmt: skip
+        yield next(line.strip() for line in process.stdout if line[0].isdigit())
+        process.stdin.close()
+
+
+def test_work_is_done_on_all_nodes_in_order_and_again_where_it_was_lost(address, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WORK, address, str(tmp_path)], capture_output=True, text=True, env=QUIET, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["here"] and found["order"] == list(range(12)) and found["nodes"] == 2
+    assert found["lost"] == "done at last" and found["wrong"] == "This is wrong. Mend it."
+    assert found["streamed"] == list(range(10)) and found["streams"] == 2
+    assert found["broken"] == ["This is wrong. Mend it."] * 2
+    assert "share" in found["elsewhere"] and str(tmp_path / "none") in found["elsewhere"]
+
+
+def test_a_cluster_leaves_the_bytes_of_one_process(address, tmp_path):
+    for name in "abc":
+        lines = [
+            f"The {name} {word} of {n} was told by {n * 7} people." for n in range(1500) for word in ("day", "year")
+        ]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(lines))
+    (tmp_path / "plan.toml").write_text('[[source]]\nname = "a"\npath = "?.txt"\nlanguage = "en"\n')
+    words = ["corpus", "build", "plan.toml", "--out", "by-nodes", "--json"]
+
+    def regard(*more: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "regard", *words, *more]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=QUIET, check=False)
+
+    refused = regard("--cluster", address, "--processes", "2")
+    assert refused.returncode == 2 and "--processes" in refused.stderr
+    nowhere = regard("--cluster", "127.0.0.1:1")
+    assert nowhere.returncode == 2 and "There is no Ray cluster at 127.0.0.1:1 ([Errno" in " ".join(
+        nowhere.stderr.split()
+    )
+    done = regard("--cluster", address)
+    assert done.returncode == 0, done.stderr
+    plan = Plan((Source(name="a", path="?.txt", language="en"),), folder=tmp_path)
+    made = making.build(plan, tmp_path / "alone", processes=1)
+    assert made["documents"] > 2000 and json.loads(done.stdout)["documents"] == made["documents"]
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    assert contents(tmp_path / "by-nodes") == contents(tmp_path / "alone")
