@@ -36,9 +36,12 @@ from regard.errors import Problem
 
 address, folder = sys.argv[1], Path(sys.argv[2])
 
-def where(number):
-    time.sleep(0.2)
-    return number, ray.get_runtime_context().get_node_id()
+def meet(number, other, what):
+    # Waits for another piece of work, which on nodes of one core each is done by the other node.
+    (folder / f"{what}-{number}").touch()
+    while not (folder / f"{what}-{other}").exists():
+        time.sleep(0.01)
+    return ray.get_runtime_context().get_node_id()
 
 def lost():
     if not (folder / "once").exists():
@@ -51,8 +54,11 @@ def wrong():
 
 def stream(first, broken=None):
     for number in range(first, first + 4):
-        yield lambda number=number: where(number)
-    yield Here(where, first + 4)  # on the machine that tells the stream
+        yield lambda number=number: number
+    yield Here(lambda: first + 4)  # on the machine that tells the stream
+    yield Here(os.getpid)
+    yield lambda: meet("a", "b", f"stream-{first}")
+    yield lambda: meet("b", "a", f"stream-{first}")
     if broken == "there":
         yield wrong
     if broken == "here":
@@ -68,12 +74,14 @@ def told(work, folder, broken=None):
         return str(problem)
 
 with Cluster(address, folder) as cluster:
-    todo = [Here(os.getpid), *[lambda number=number: where(number) for number in range(12)], lost]
-    here, *found, last = cluster.ordered(todo)
+    todo = [lambda number=number: number for number in range(12)]
+    todo += [Here(os.getpid), lambda: meet("a", "b", "todo"), lambda: meet("b", "a", "todo"), lost]
+    *order, here, one, other, last = cluster.ordered(todo)
     streamed = list(cluster.streamed([lambda: stream(0), lambda: stream(5)]))
 print(json.dumps({
-    "here": here == os.getpid(), "order": [number for number, _ in found], "nodes": len({node for _, node in found}),
-    "streamed": [number for number, _ in streamed], "streams": len({node for _, node in streamed}),
+    "here": here == os.getpid(), "order": order, "nodes": len({one, other}),
+    "streamed": [*streamed[:5], *streamed[8:13]], "streams": len({*streamed[6:8], *streamed[14:]}),
+    "elsewhere told": os.getpid() not in (streamed[5], streamed[13]),
     "broken": [told(None, folder, broken) for broken in ("there", "here")],
     "lost": last, "wrong": told(wrong, folder), "elsewhere": told(wrong, folder / "none"),
 }))
@@ -98,7 +106,7 @@ def test_work_is_done_on_all_nodes_in_order_and_again_where_it_was_lost(address,
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["here"] and found["order"] == list(range(12)) and found["nodes"] == 2
     assert found["lost"] == "done at last" and found["wrong"] == "This is wrong. Mend it."
-    assert found["streamed"] == list(range(10)) and found["streams"] == 2
+    assert found["streamed"] == list(range(10)) and found["streams"] == 2 and found["elsewhere told"]
     assert found["broken"] == ["This is wrong. Mend it."] * 2
     assert "share" in found["elsewhere"] and str(tmp_path / "none") in found["elsewhere"]
 

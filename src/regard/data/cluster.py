@@ -23,8 +23,8 @@ FED = 8  # cores that one reader can feed: it tells 19 to 41 million characters 
 class Cluster:
     """The machines of the cluster at `address`, which share the disk that `folder` is on and have Regard installed.
 
-    `address` is `auto` for the cluster that this machine belongs to, `host:port`, or `ray://host:port`. Raises
-    `Problem` where there is none.
+    `address` is `auto` for the cluster that this machine belongs to, or `host:port` of its head. Raises `Problem` where
+    there is none.
     """
 
     def __init__(self, address: str, folder: Path) -> None:
@@ -116,5 +116,5 @@ def _check(folder: Path) -> None:
 def _knock(address: str) -> None:
     """Raises OSError or ValueError where nobody listens, which Ray itself would try for minutes."""
     if address != "auto":
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()
