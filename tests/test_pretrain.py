@@ -191,12 +191,16 @@ def test_a_run_that_is_refused_leaves_its_folder_open(novel, tmp_path):
     pairs.write_text("".join(f"{line}\n\n" for line in novel.read_text().splitlines() if line))
     with pytest.raises(Problem, match="two sentences"):
         pretrain(recipe(out, pairs, "budget=2steps", "text.pairs=next"))
-    pretrain(recipe(out, pairs, "budget=2steps", "evaluation.times=1"))
+    with pytest.raises(Problem, match="a call that was refused has left it"):
+        pretrain(recipe(out, pairs, "budget=2steps", "text.document=line"))
+    more = ["evaluation.times=1", "text.size=200"]  # another size than that of the vocabulary which is there
+    pretrain(recipe(out, pairs, "budget=2steps", *more))
+    assert len((out / "vocab" / "vocab.txt").read_text().splitlines()) <= 200
     before = (out / "recipe.toml").read_text()
-    pretrain(recipe(out, pairs, "budget=20steps", "evaluation.times=1"), resume=True)
+    pretrain(recipe(out, pairs, "budget=20steps", *more), resume=True)
     later = (out / "recipe.toml").read_text()
     with pytest.raises(Problem, match="too long for this budget"):
-        pretrain(recipe(out, pairs, "budget=3steps", "evaluation.times=1"), resume=True)
+        pretrain(recipe(out, pairs, "budget=3steps", *more), resume=True)
     assert before != later == (out / "recipe.toml").read_text()
 
 
@@ -217,7 +221,7 @@ def test_a_run_goes_on_with_the_text_that_it_began_with(novel, tmp_path):
         said: list[str] = []
         made = pretrain(recipe(folder, text, f"budget={budget}", "evaluation.times=1"), resume=resume, tell=said.append)
         assert any(line.startswith("goes on from step") for line in said) == resume
-        return any("has changed or is gone" in line for line in said), made.folder
+        return any("is not what this run began with" in line for line in said), made.folder
 
     shutil.copy(novel, text)
     run("10steps", resume=False)

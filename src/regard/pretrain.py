@@ -261,7 +261,7 @@ def learn(
         lesson.save(folder)
         return found
 
-    interrupts = Interrupts(tell)
+    interrupts = Interrupts()
     outside = Outside(
         log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt"),
         interrupts=interrupts,

@@ -266,7 +266,7 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         **dict.fromkeys(("replaced.width", "replaced.layers", "replaced.weight"), (0, False, math.inf)),
         "evaluation.tokens": (1, True, math.inf),
         "text.length": (8, True, math.inf),
-        "text.size": (10, True, 1_000_000),
+        "text.size": (10, True, 1_000_001),
         **dict.fromkeys(("train.embedding_rate", "train.epsilon"), (0, False, math.inf)),
         "train.beta2": (0, False, 1),
         **dict.fromkeys(("train.learning_rate", "train.muon_decay"), (0, True, math.inf)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def learn(
         journal.add(row)
         watch(row)
 
-    interrupts = Interrupts(tell)
+    interrupts = Interrupts()
     outside = Outside(
         log=log,
         interrupts=interrupts,
@@ -174,7 +175,7 @@ def learn(
         save=(lambda state: states.write_whole(folder / "state.pt", state | {"data": task.origin})) if folder else None,
         keep_best=(lambda: best.keep(system)) if settings.patience else lambda: None,
     )
-    with interrupts:
+    with interrupts if folder else nullcontext():  # without one there is nothing to save
         progress = fit(
             system.model,
             OBJECTIVES[system.card.task],

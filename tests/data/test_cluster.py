@@ -63,6 +63,8 @@ def stream(first, broken=None):
         yield wrong
     if broken == "here":
         wrong()
+    if broken == "in vain":
+        yield lambda: os._exit(1)
 
 def told(work, folder, broken=None):
     try:
@@ -82,7 +84,7 @@ print(json.dumps({
     "here": here == os.getpid(), "order": order, "nodes": len({one, other}),
     "streamed": [*streamed[:5], *streamed[8:13]], "streams": len({*streamed[6:8], *streamed[14:]}),
     "elsewhere told": os.getpid() not in (streamed[5], streamed[13]),
-    "broken": [told(None, folder, broken) for broken in ("there", "here")],
+    "broken": [told(None, folder, broken) for broken in ("there", "here", "in vain")],
     "lost": last, "wrong": told(wrong, folder), "elsewhere": told(wrong, folder / "none"),
 }))
 """
@@ -107,7 +109,10 @@ def test_work_is_done_on_all_nodes_in_order_and_again_where_it_was_lost(address,
     assert found["here"] and found["order"] == list(range(12)) and found["nodes"] == 2
     assert found["lost"] == "done at last" and found["wrong"] == "This is wrong. Mend it."
     assert found["streamed"] == list(range(10)) and found["streams"] == 2 and found["elsewhere told"]
-    assert found["broken"] == ["This is wrong. Mend it."] * 2
+    assert found["broken"][:2] == ["This is wrong. Mend it."] * 2
+    assert found["broken"][2].startswith(
+        "The cluster has lost work, and has begun it again in vain (WorkerCrashedError"
+    )
     assert "share" in found["elsewhere"] and str(tmp_path / "none") in found["elsewhere"]
 
 

@@ -2,6 +2,9 @@
 
 import itertools
 import lzma
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -137,6 +140,19 @@ def test_batches_read_ahead_are_those_that_would_be_read_now_and_draw_nothing(st
             assert torch.equal(one, other)
         place = after
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_processes_that_read_ahead_outlast_a_kill_of_the_whole_job(store, tokenizer):
+    loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=300, seed=1)
+    ahead, place = Ahead(loader, 2), (0, 0)
+    place, *_ = ahead(place)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGINT)
+    for _ in range(min(12, len(loader.plan(0)) - 2)):  # more than had been read by then
+        place, *_ = ahead(place)
+    assert place[1] > 5
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -142,6 +142,8 @@ def _show(found: list[Guesses]) -> None:
     for column in ("", "passages", "hidden", "top-1", "top-5", "loss,\nnats", "pseudo-\nperplexity"):
         table.add_column(column, justify="right" if column else "left")
     for own in found:
+        if own.passages == 1:
+            typer.echo(f"{own.language}: one passage has no interval, for there is nothing to resample.")
         shares = [f"{s.value:.1%}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in (own.top1, own.top5)]
         loss = f"{own.loss.value:.3f}\n{own.loss.low:.3f}-{own.loss.high:.3f}"
         single = "" if own.pseudo is None else f"{own.pseudo.value:,.1f}\n{own.pseudo.low:,.1f}-{own.pseudo.high:,.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,11 @@ def _refuse_other(path: Path) -> None:
             f"{path} is no recipe, which is a .toml file. What is read is named by an option, and several files by a "
             "pattern in quotes."
         )
-    if path.is_file() and "[[source]]" in path.read_text(encoding="utf-8", errors="replace"):
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # what is wrong with it is said where it is read
+    if "source" in table:
         raise Problem(
             f"{path} is the plan of a corpus, and no recipe. Name it with regard pretrain --corpus {path}, or build "
             f"it: regard corpus build {path} --out corpus/."

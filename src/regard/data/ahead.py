@@ -15,6 +15,7 @@ from regard.data.processes import cores
 from regard.errors import Problem
 
 MOST = 4  # processes, which read a million tokens a second each
+GRACE = 30  # seconds that a process which is to end still reads, while its parent finishes a step and saves
 EACH = 2  # batches that each process reads ahead; what waits is in shared memory, of which a container has little
 
 
@@ -38,9 +39,14 @@ class _Epoch(Dataset[Any]):
             return problem
 
 
-def _leave_interrupts(number: int) -> None:
-    """Ctrl-C goes to all processes of a terminal, and this one's parent says when it has read enough."""
+def _outlast(number: int) -> None:
+    """Ctrl-C goes to all processes of a terminal, a scheduler's kill to all of a job: the parent has a step to save."""
+
+    def end_later(number: int, frame: object) -> None:
+        signal.alarm(GRACE)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_later)
 
 
 class Ahead:
@@ -72,5 +78,5 @@ class Ahead:
         return iter(DataLoader(
             _Epoch(self.source, epoch), batch_size=None, sampler=numbers, num_workers=self.processes,
             prefetch_factor=EACH, multiprocessing_context="fork", generator=torch.Generator(),
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=_outlast,
         ))  # fmt: skip

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import platform
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,34 +52,41 @@ class Cluster:
     def ordered(self, todo: Iterable[Work]) -> Iterator[Any]:
         """The outcome of each piece of work in turn; twice as many as the cluster has cores are under way."""
         send = _sender(self._folder)
-        return in_turn(todo, lambda work: partial(self._told, send(work)), lambda: 2 * self._cores())
+        return in_turn(todo, lambda work: partial(self._outcome, send(work)), lambda: 2 * self._cores())
 
     def streamed(self, streams: Iterable[Callable[[], Iterable[Work]]]) -> Iterator[Any]:
-        """The outcomes of all streams of work, one stream after the other; machines tell several at once."""
-        tell, under_way = self._ray.remote(_told_there), deque[Any]()
-        for stream in streams:
-            readers = max(1, self._cores() // FED)
-            under_way.append(tell.remote(stream, self._folder, 2 * self._cores() // readers))
-            while len(under_way) >= readers:
-                yield from map(self._told, under_way.popleft())
-        while under_way:
-            yield from map(self._told, under_way.popleft())
+        """The outcomes of all streams of work, as they come: machines go through several streams at once."""
+        go_through, waiting, under_way = self._ray.remote(_go_through), iter(streams), list[Any]()
+        while True:
+            cores = self._cores()
+            readers = max(1, cores // FED)
+            for stream in islice(waiting, max(0, readers - len(under_way))):
+                under_way.append(go_through.remote(stream, self._folder, 2 * cores // readers))
+            if not under_way:
+                return
+            ready: Any = self._ray.wait(under_way)[0][0]
+            try:
+                answer = next(ready)
+            except StopIteration:
+                under_way.remove(ready)
+            else:
+                yield self._outcome(answer)
 
     def _cores(self) -> int:
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))  # which may grow
 
-    def _told(self, answer: Any) -> Any:
+    def _outcome(self, answer: Any) -> Any:
         try:
             return self._ray.get(answer)
-        except self._ray.exceptions.RayTaskError as error:
+        except self._ray.exceptions.RayError as error:
             cause = error
             while isinstance(cause, self._ray.exceptions.RayTaskError):  # of one task within another
                 cause = cause.cause
-            raise cause from None
-        except self._ray.exceptions.RayError as error:
+            if not isinstance(cause, self._ray.exceptions.RayError):
+                raise cause from None
             raise Problem(
-                f"The cluster has lost work, and has begun it again in vain ({type(error).__name__}: {error}). "
-                "Mend it and call again: what is done is kept."
+                f"The cluster has lost work, and has begun it again in vain ({type(cause).__name__}: {cause}). Mend it "
+                "and call again: what is done is kept."
             ) from None
 
 
@@ -91,8 +98,8 @@ def _sender(folder: Path) -> Callable[[Work], Any]:
     return lambda work: task.remote(work, folder)
 
 
-def _told_there(stream: Callable[[], Iterable[Work]], folder: Path, room: int) -> Iterator[Any]:
-    """The outcomes of a stream that is told by this machine, and whose work all do."""
+def _go_through(stream: Callable[[], Iterable[Work]], folder: Path, room: int) -> Iterator[Any]:
+    """The outcomes of a stream that this machine goes through, and whose work all do."""
     import ray
 
     _check(folder)

@@ -74,7 +74,8 @@ class NextSentence(Pairs):
 
     It is drawn among the second parts that are just as long, each as often as it is one in a true pair: so neither a
     part's length nor a second part by itself tells anything. Where no other document has one, as in small corpora, it
-    is of the next length below; where there is no other document at all, the pair stays true.
+    is of the next length below; where there is no other document at all, the pair stays true. Raises
+    `Problem` where that is so of every language.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from regard.text import vocabulary
 from regard.text.tokenizer import Tokenizer, wordpiece
 
 Share = Callable[[str], Callable[[float], object]]  # for what is being done, who is told the share of it that is done
-READING = "format", "text", "document", "encoding"  # what a recipe says of files, as a plan of a source
+LEARNT = "learnt.txt"  # of how many ids, and of which corpus, a vocabulary was learnt in a run's folder
+HOW_READ = "format", "text", "document", "encoding"  # what a recipe says of files, as a plan of a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,14 @@ def _corpus(recipe: TextRecipe, folder: Path, share: Share) -> tuple[Path, list[
         with suppress(Problem):
             if build.is_of(_plan(recipe, path), made):
                 return made, []
-        return made, [f"{path} has changed or is gone: the run goes on with the text that it began with"]
-    build.build(_plan(recipe, path), made, advance=share("building the corpus"))
+        return made, [f"what {path} names is not what this run began with, and goes on with (new text: a new --out)"]
+    plan = _plan(recipe, path)
+    if (made / build.MANIFEST).exists() and not build.is_of(plan, made):
+        raise Problem(
+            f"{made} is of another text, or of the same read otherwise: a call that was refused has left it. Remove "
+            "it, or name another --out."
+        )
+    build.build(plan, made, advance=share("building the corpus"))
     return made, []
 
 
@@ -90,13 +98,13 @@ def _plan(recipe: TextRecipe, path: Path) -> Plan:
     if path.suffix == ".toml":
         _refuse_reading(recipe, path)
         return read_plan(path)
-    told = {key: getattr(recipe, key) for key in READING}
+    told = {key: getattr(recipe, key) for key in HOW_READ}
     return Plan((Source(name=path.stem or path.name, path=str(path), **told),))
 
 
 def _refuse_reading(recipe: TextRecipe, path: Path) -> None:
     """Raises `Problem` where a recipe says how files are read that a corpus or a plan has said already."""
-    if told := [f"text.{key}" for key in READING if getattr(recipe, key) != getattr(TextRecipe(), key)]:
+    if told := [f"text.{key}" for key in HOW_READ if getattr(recipe, key) != getattr(TextRecipe(), key)]:
         raise Problem(
             f"{' and '.join(told)} would tell how files are read, and {path} is "
             f"{'a corpus' if path.is_dir() else 'a plan'}. Say it in the plan, for the source."
@@ -106,7 +114,11 @@ def _refuse_reading(recipe: TextRecipe, path: Path) -> None:
 def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> Tokenizer:
     if recipe.vocabulary:
         return tokenizer_of(recipe.vocabulary)
-    learnt = folder / "vocab"
+    learnt, whose = folder / "vocab", folder / "vocab" / LEARNT
+    of = f"{recipe.size} ids of corpus {hashlib.sha256((corpus / build.MANIFEST).read_bytes()).hexdigest()}\n"
+    begun = (folder / "recipe.toml").exists()
+    if whose.exists() and not begun and whose.read_text(encoding="utf-8") != of:
+        shutil.rmtree(learnt)  # of a call that was refused before there was a run
     if not learnt.exists():
         counts = vocabulary.Counts()
         for document in reading.documents(corpus, share("counting words")):
@@ -114,6 +126,7 @@ def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> 
                 counts.add(line)
         with disk.folder_whole(learnt) as place:
             vocabulary.train(counts, recipe.size, advance=share("joining pieces")).save(place)
+            disk.write_text(place / LEARNT, of)
     return Tokenizer.load(learnt)
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
-SAID = "stopping when this step is done and saved; once more stops at once"
+PLAIN = signal.SIG_DFL, signal.default_int_handler  # a signal that is ignored, or that someone else answers, stays so
+SAID = b"\nstopping when this step is done and saved; once more stops at once\n"
 
 
 class Interrupts:
-    """Within, the first of `SIGNALS` is only noted, and sent again at the end; a second one is not held back.
+    """Within, the first of `SIGNALS` is only noted; a second one is not held back.
 
-    `tell` is told of it. Signals reach the main thread alone: in any other nothing is held back.
+    It is sent again at the end of what is left by KeyboardInterrupt. Signals reach the main thread alone: in any other
+    nothing is held back.
     """
 
-    def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
-        self._tell, self._held = tell, 0
+    def __init__(self) -> None:
+        self._held = 0
         self._before: dict[int, Any] = {}
 
     @property
@@ -27,27 +31,30 @@ class Interrupts:
         """Whether there was one."""
         return self._held > 0
 
-    def obey(self) -> None:
-        """Raises KeyboardInterrupt where there was one."""
-        if self.asked:
-            raise KeyboardInterrupt
-
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hold) for number in SIGNALS}
+            plain = [number for number in SIGNALS if signal.getsignal(number) in PLAIN]
+            self._before = {number: signal.signal(number, self._hold) for number in plain}
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._restore()
-        if self.asked:
+        if self.asked and isinstance(error, KeyboardInterrupt):
             signal.raise_signal(self._held)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         self._held = number
         self._restore()
-        self._tell(SAID)
+        with contextlib.suppress(OSError):  # whoever read this may be gone, and what prints may be at work just now
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, SAID)
 
     def _restore(self) -> None:
         while self._before:
             number, before = self._before.popitem()
             signal.signal(number, before)
+
+
+def obey(asked: bool) -> None:
+    """Raises KeyboardInterrupt where that was asked for."""
+    if asked:
+        raise KeyboardInterrupt

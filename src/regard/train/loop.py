@@ -16,7 +16,7 @@ from torch import nn
 from regard.batch import Packed
 from regard.errors import Problem
 from regard.train import state as states
-from regard.train.interrupts import Interrupts
+from regard.train.interrupts import Interrupts, obey
 from regard.train.objectives import Objective
 from regard.train.optim import Optimizer
 from regard.train.plans import Plan, Progress
@@ -118,11 +118,12 @@ def fit(
             window.check(now)
             _evaluate(now, optimizer, plan, outside)
             window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
-        if outside.save and (outside.interrupts.asked or time.monotonic() - saved > plan.save_seconds):
+        asked = outside.interrupts.asked
+        if outside.save and (asked or time.monotonic() - saved > plan.save_seconds):
             window.check(now)
             outside.save(_state(now, model, optimizer))
             saved = time.monotonic()
-        outside.interrupts.obey()
+        obey(asked)
     if window.losses:  # the steps since the last row
         outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ CHUNK = (1_000_000, 2_000)  # characters and documents at most, that a process c
 MANIFEST = "corpus.json"
 WORK = ".work"  # the folder of what is half done
 DONE = "done.json"  # comes last in the folder of a file's chunks
+STREAM = 64_000_000  # bytes of files that one process reads, where several do
 CURE = "Call again with fewer --processes: what is done is kept."
 BUILDING = "building a corpus"
 READING = 0.8  # share of the time that reading and cleaning take, as the progress bar shows it
@@ -70,7 +71,7 @@ def build(
         with disk.alone(out, BUILDING):
             if not _finished(wanted, files, out):  # by another process meanwhile
                 _check(out, files)
-                workers = Cluster(cluster, out) if cluster else Workers(processes, cure=CURE)
+                workers = Cluster(cluster, out / WORK) if cluster else Workers(processes, cure=CURE)
                 with workers:
                     _make(wanted, files, out, workers, advance)
     return read(out)
@@ -176,27 +177,37 @@ def _key(*parts: Any) -> str:
 
 def _clean(wanted: plan.Plan, files: list[File], workers: Workers | Cluster, advance: Advance) -> None:
     """Leaves the cleaned chunks of every file on disk, but for those that are there."""
-    total = max(1, sum(file.stamp[0] for file in files))
-    before = accumulate((file.stamp[0] for file in files), initial=0)
-    streams = (
-        partial(_pieces, file, wanted.sources[file.source], wanted.clean, start)
-        for file, start in zip(files, before, strict=False)
-    )
-    for read in workers.streamed(streams):
+    read, total = 0, max(1, sum(file.stamp[0] for file in files))
+    for size in workers.streamed(partial(_pieces, wanted, some) for some in _together(files)):
+        read += size
         advance(read / total)
 
 
-def _pieces(file: File, source: plan.Source, clean: plan.Clean, before: int) -> Iterator[Callable[[], int]]:
-    """The cleaning of a file, piece by piece; each gives the bytes read by then, `before` them those of other files."""
-    done, count, progress = file.folder / DONE, 0, Progress()
-    if done.exists():
-        return
-    for count, documents in enumerate(_runs(file, source, progress), 1):
-        target = file.folder / f"{count - 1:06d}.npz"
-        read = before + min(progress.done, file.stamp[0])
-        task = chunks.Task(target, source, readers.kind(file.path, source) == "wikipedia", clean, documents)
-        yield Here(int, read) if target.exists() else partial(_piece, task, read)
-    yield Here(_end, file, count, before + file.stamp[0])
+def _together(files: list[File]) -> Iterator[list[File]]:
+    """Files in runs of some size, each of which one process reads."""
+    run: list[File] = []
+    for file in files:
+        run.append(file)
+        if sum(file.stamp[0] for file in run) >= STREAM:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _pieces(wanted: plan.Plan, files: list[File]) -> Iterator[Callable[[], int]]:
+    """The cleaning of some files, piece by piece; each gives how many bytes were read for it."""
+    for file in files:
+        source, count, progress, before = wanted.sources[file.source], 0, Progress(), 0
+        if not (file.folder / DONE).exists():
+            for count, documents in enumerate(_runs(file, source, progress), 1):
+                target, read = file.folder / f"{count - 1:06d}.npz", min(progress.done, file.stamp[0])
+                markup = readers.kind(file.path, source) == "wikipedia"
+                task = chunks.Task(target, source, markup, wanted.clean, documents)
+                yield Here(int, read - before) if target.exists() else partial(_piece, task, read - before)
+                before = read
+            yield Here(_end, file, count)
+        yield Here(int, file.stamp[0] - before)
 
 
 def _piece(task: chunks.Task, read: int) -> int:
@@ -204,14 +215,22 @@ def _piece(task: chunks.Task, read: int) -> int:
     return read
 
 
-def _end(file: File, count: int, read: int) -> int:
+def _end(file: File, count: int) -> int:
+    """Writes down that all of a file is cleaned; raises `Problem` where it is not what it was when it was begun."""
     fact = {"chunks": count, "bytes": file.stamp[0], "sha256": readers.digest(file.path)}
+    if readers.stamp(file.path) != file.stamp:
+        raise Problem(f"{file.path} was changed while the corpus was built. Call again when nothing writes to it.")
     disk.write_text(file.folder / DONE, disk.to_json(fact))
-    return read
+    return 0
 
 
 def _runs(file: File, source: plan.Source, progress: Progress) -> Iterator[list[readers.Document]]:
     """Documents of a file in runs, whose bounds depend on nothing but the file."""
+    if not file.path.exists():
+        raise Problem(
+            f"{file.path} cannot be read: it is not there on {platform.node()}. Put it back, or where a cluster builds "
+            "onto a disk that all its machines share."
+        )
     run: list[readers.Document] = []
     size = 0
     for document in readers.documents(file.path, source, progress):
@@ -222,8 +241,6 @@ def _runs(file: File, source: plan.Source, progress: Progress) -> Iterator[list[
             run, size = [], 0
     if run:
         yield run
-    if readers.stamp(file.path) != file.stamp:
-        raise Problem(f"{file.path} was changed while the corpus was built. Call again when nothing writes to it.")
 
 
 def _done(file: File) -> dict[str, Any]:
