@@ -47,6 +47,7 @@ def test_few_texts_whole_words_and_no_pseudo_perplexity(guesser, files):
     assert english["passages"] == 7 and english["pseudo"] is None
     [english] = json.loads(regard(*command[:-4], "--texts", 1, "--json").stdout)["languages"]
     assert english["passages"] == 1 and english["top1"]["low"] is None  # there is nothing to resample
+    assert "of one" in regard(*command[:-4], "--texts", 1).stdout
 
 
 def test_what_cannot_be_measured_is_said(guesser, tiny, files, tmp_path):

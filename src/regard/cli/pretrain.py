@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -142,13 +143,15 @@ def _show(found: list[Guesses]) -> None:
     for column in ("", "passages", "hidden", "top-1", "top-5", "loss,\nnats", "pseudo-\nperplexity"):
         table.add_column(column, justify="right" if column else "left")
     for own in found:
-        if own.passages == 1:
-            typer.echo(f"{own.language}: one passage has no interval, for there is nothing to resample.")
-        shares = [f"{s.value:.1%}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in (own.top1, own.top5)]
-        loss = f"{own.loss.value:.3f}\n{own.loss.low:.3f}-{own.loss.high:.3f}"
-        single = "" if own.pseudo is None else f"{own.pseudo.value:,.1f}\n{own.pseudo.low:,.1f}-{own.pseudo.high:,.1f}"
-        table.add_row(own.language, f"{own.passages:,}", f"{own.places:,}", *shares, loss, single)
+        shares = [f"{s.value:.1%}\n" + _interval(100 * s.low, 100 * s.high, ".1f") for s in (own.top1, own.top5)]
+        loss = f"{own.loss.value:.3f}\n" + _interval(own.loss.low, own.loss.high, ".3f")
+        single = own.pseudo and f"{own.pseudo.value:,.1f}\n" + _interval(own.pseudo.low, own.pseudo.high, ",.1f")
+        table.add_row(own.language, f"{own.passages:,}", f"{own.places:,}", *shares, loss, single or "")
     Console().print(table)
     for own in found:
         if own.unknown:
             typer.echo(f"{own.language}: {own.unknown:,} of the hidden tokens are [UNK], words this vocabulary lacks.")
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return "of one passage" if math.isnan(low) else f"{low:{form}}-{high:{form}}"
