@@ -40,7 +40,6 @@ from regard.system import System, find_folder, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.compile import compile_training
-from regard.train.interrupts import Interrupts
 from regard.train.journal import Journal
 from regard.train.loop import Evaluation, Outside, fit, in_bfloat16
 from regard.train.optim import BETAS, Optimizer
@@ -261,17 +260,17 @@ def learn(
         lesson.save(folder)
         return found
 
-    interrupts = Interrupts()
-    outside = Outside(
-        log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt"),
-        interrupts=interrupts,
-    )  # fmt: skip
-    # A rate of hiding that changes is known here alone.
-    batches = loader if masking.last_rate >= 0 else ahead(loader, system.device)
-    with interrupts:
-        progress = fit(
-            lesson.trained, lesson.objective(), batches, optimizer=optimizer, plan=plan, outside=outside, resume=saved
-        )
+    progress = fit(
+        lesson.trained,
+        lesson.objective(),
+        loader if masking.last_rate >= 0 else ahead(loader, system.device),  # a rate that changes is known here alone
+        optimizer=optimizer,
+        plan=plan,
+        outside=Outside(
+            log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt")
+        ),
+        resume=saved,
+    )
     if not (measure.guesses or measure.probes):  # no evaluation was asked for, or a kill came after the last
         evaluate()
     pages.write(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from regard.measure.scores import headline
 from regard.recipe import Recipe
 from regard.system import System, open_folder, warn_of_cuts
 from regard.train import state as states
-from regard.train.interrupts import Interrupts
 from regard.train.journal import Journal
 from regard.train.loop import Outside, fit, in_bfloat16
 from regard.train.objectives import OBJECTIVES
@@ -167,24 +165,21 @@ def learn(
         journal.add(row)
         watch(row)
 
-    interrupts = Interrupts()
     outside = Outside(
         log=log,
-        interrupts=interrupts,
         evaluate=(lambda: evaluation(system, task.validation, metric)) if len(task.validation.texts) else None,
         save=(lambda state: states.write_whole(folder / "state.pt", state | {"data": task.origin})) if folder else None,
         keep_best=(lambda: best.keep(system)) if settings.patience else lambda: None,
     )
-    with interrupts if folder else nullcontext():  # without one there is nothing to save
-        progress = fit(
-            system.model,
-            OBJECTIVES[system.card.task],
-            loader,
-            optimizer=optimizer,
-            plan=plan,
-            outside=outside,
-            resume=saved,
-        )
+    progress = fit(
+        system.model,
+        OBJECTIVES[system.card.task],
+        loader,
+        optimizer=optimizer,
+        plan=plan,
+        outside=outside,
+        resume=saved,
+    )
     if progress.epochs < settings.epochs:
         tell(f"training ended after {progress.epochs:.2f} of {settings.epochs:g} epochs: {_why(progress, recipe)}")
     if settings.patience:

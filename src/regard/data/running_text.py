@@ -115,7 +115,7 @@ def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> 
     if recipe.vocabulary:
         return tokenizer_of(recipe.vocabulary)
     learnt, whose = folder / "vocab", folder / "vocab" / LEARNT
-    of = f"{recipe.size} ids of corpus {hashlib.sha256((corpus / build.MANIFEST).read_bytes()).hexdigest()}\n"
+    of = f"{recipe.size} ids of corpus {build.read(corpus).get('content')}\n"
     begun = (folder / "recipe.toml").exists()
     if whose.exists() and not begun and whose.read_text(encoding="utf-8") != of:
         shutil.rmtree(learnt)  # of a call that was refused before there was a run

@@ -18,12 +18,12 @@ SAID = b"\nstopping when this step is done and saved; once more stops at once\n"
 class Interrupts:
     """Within, the first of `SIGNALS` is only noted; a second one is not held back.
 
-    It is sent again at the end of what is left by KeyboardInterrupt. Signals reach the main thread alone: in any other
-    nothing is held back.
+    It is sent again at the end of what is left by KeyboardInterrupt. Nothing is held back without `hold`, nor in other
+    threads than the main one, which alone signals reach.
     """
 
-    def __init__(self) -> None:
-        self._held = 0
+    def __init__(self, *, hold: bool = True) -> None:
+        self._hold_back, self._held = hold, 0
         self._before: dict[int, Any] = {}
 
     @property
@@ -32,7 +32,7 @@ class Interrupts:
         return self._held > 0
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if self._hold_back and threading.current_thread() is threading.main_thread():
             plain = [number for number in SIGNALS if signal.getsignal(number) in PLAIN]
             self._before = {number: signal.signal(number, self._hold) for number in plain}
         return self

@@ -65,7 +65,6 @@ class Outside:
     save: Callable[[dict[str, Any]], None] | None = None
     branch: Callable[[dict[str, Any]], None] | None = None  # keeps the state from which a larger budget goes on
     keep_best: Callable[[], None] = lambda: None
-    interrupts: Interrupts = field(default_factory=Interrupts)  # whether to save and to stop before the run is done
 
 
 def fit(
@@ -88,42 +87,43 @@ def fit(
         now = _restore(resume, model, optimizer)
     device = next(model.parameters()).device
     window, saved, began = _Window(), time.monotonic(), time.monotonic() - now.seconds
-    while not now.stopped and (share := plan.progress(now)) < 1:
-        model.train()
-        cooled = plan.cooled(share)
-        if outside.branch and cooled > 0 and not now.cooling:
-            window.check(now)
-            outside.branch(_state(now, model, optimizer))
-        now.cooling = cooled > 0
-        loss = torch.zeros((), device=device)
-        count = plan.batches(now)
-        for _ in range(count):
-            now.place, now.epochs, batch = batches(now.place, cooled)
-            batch = batch.to(device)
-            optimizer.prepare(batch.packed.ids)
-            with _precision(device, plan.bfloat16):
-                part, more = objective(model, batch)
-            (part / count).backward()
-            loss += part.detach() / count
-            now.tokens += len(batch.packed.ids)
-            window.add(len(batch.packed.ids), more)
-        now.step += 1
-        factor = plan.rate(now, share)
-        norm = optimizer.step(factor)
-        now.seconds = time.monotonic() - began
-        window.losses.append(loss)
-        if now.step % plan.log_steps == 0 or now.step == 1:
-            outside.log(window.row(now, plan.progress(now), optimizer.learning_rate * factor, norm))
-        if outside.evaluate and plan.due(now, share):
-            window.check(now)
-            _evaluate(now, optimizer, plan, outside)
-            window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
-        asked = outside.interrupts.asked
-        if outside.save and (asked or time.monotonic() - saved > plan.save_seconds):
-            window.check(now)
-            outside.save(_state(now, model, optimizer))
-            saved = time.monotonic()
-        obey(asked)
+    with Interrupts(hold=outside.save is not None) as interrupts:
+        while not now.stopped and (share := plan.progress(now)) < 1:
+            model.train()
+            cooled = plan.cooled(share)
+            if outside.branch and cooled > 0 and not now.cooling:
+                window.check(now)
+                outside.branch(_state(now, model, optimizer))
+            now.cooling = cooled > 0
+            loss = torch.zeros((), device=device)
+            count = plan.batches(now)
+            for _ in range(count):
+                now.place, now.epochs, batch = batches(now.place, cooled)
+                batch = batch.to(device)
+                optimizer.prepare(batch.packed.ids)
+                with _precision(device, plan.bfloat16):
+                    part, more = objective(model, batch)
+                (part / count).backward()
+                loss += part.detach() / count
+                now.tokens += len(batch.packed.ids)
+                window.add(len(batch.packed.ids), more)
+            now.step += 1
+            factor = plan.rate(now, share)
+            norm = optimizer.step(factor)
+            now.seconds = time.monotonic() - began
+            window.losses.append(loss)
+            if now.step % plan.log_steps == 0 or now.step == 1:
+                outside.log(window.row(now, plan.progress(now), optimizer.learning_rate * factor, norm))
+            if outside.evaluate and plan.due(now, share):
+                window.check(now)
+                _evaluate(now, optimizer, plan, outside)
+                window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
+            asked = interrupts.asked
+            if outside.save and (asked or time.monotonic() - saved > plan.save_seconds):
+                window.check(now)
+                outside.save(_state(now, model, optimizer))
+                saved = time.monotonic()
+            obey(asked)
     if window.losses:  # the steps since the last row
         outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it

@@ -79,7 +79,11 @@ def build(
 
 def is_of(wanted: plan.Plan, out: Path) -> bool:
     """Whether a finished corpus is of this plan and of its files as they are now; `Problem` where one is gone."""
-    found, files = read(out), _files(wanted, out)
+    return _same(wanted, _files(wanted, out), out)
+
+
+def _same(wanted: plan.Plan, files: list[File], out: Path) -> bool:
+    found = read(out)
     # Files that were copied or touched have other times, and may say the same.
     return found.get("key") == _stamped(wanted, files) or found.get("content") == _key(
         wanted, [(file.path.name, readers.digest(file.path)) for file in files]
@@ -109,7 +113,7 @@ def _finished(wanted: plan.Plan, files: list[File], out: Path) -> bool:
     """Whether the corpus is there; raises `Problem` for one of another plan or of other files."""
     if not (out / MANIFEST).exists():
         return False
-    if not is_of(wanted, out):
+    if not _same(wanted, files, out):
         raise Problem(f"{out} holds a corpus of another plan or of other files. Name another folder, or remove it.")
     return True
 
@@ -186,11 +190,13 @@ def _clean(wanted: plan.Plan, files: list[File], workers: Workers | Cluster, adv
 def _together(files: list[File]) -> Iterator[list[File]]:
     """Files in runs of some size, each of which one process reads."""
     run: list[File] = []
+    size = 0
     for file in files:
         run.append(file)
-        if sum(file.stamp[0] for file in run) >= STREAM:
+        size += file.stamp[0]
+        if size >= STREAM:
             yield run
-            run = []
+            run, size = [], 0
     if run:
         yield run
 
@@ -200,9 +206,9 @@ def _pieces(wanted: plan.Plan, files: list[File]) -> Iterator[Callable[[], int]]
     for file in files:
         source, count, progress, before = wanted.sources[file.source], 0, Progress(), 0
         if not (file.folder / DONE).exists():
+            markup = readers.kind(file.path, source) == "wikipedia"
             for count, documents in enumerate(_runs(file, source, progress), 1):
                 target, read = file.folder / f"{count - 1:06d}.npz", min(progress.done, file.stamp[0])
-                markup = readers.kind(file.path, source) == "wikipedia"
                 task = chunks.Task(target, source, markup, wanted.clean, documents)
                 yield Here(int, read - before) if target.exists() else partial(_piece, task, read - before)
                 before = read
