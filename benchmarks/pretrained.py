@@ -67,7 +67,7 @@ def _right(options: argparse.Namespace, task: str, arm: str, seed: int) -> list[
     """For each text of the test set 1 where the trained model is right, else 0."""
     import torch
 
-    from regard import load
+    from regard import load, toml
     from regard import recipe as recipes
     from regard.data.task import gather
     from regard.model.encoder import bert
@@ -88,7 +88,7 @@ def _right(options: argparse.Namespace, task: str, arm: str, seed: int) -> list[
             "model.name": name, "model.pooling": "mean",
             "train.epochs": options.epochs, "train.learning_rate": options.rate, "seed": seed, "out": f"{folder}/run",
         }  # fmt: skip
-        recipe = recipes.override(recipes.Recipe(), changes)
+        recipe = toml.override(recipes.Recipe(), changes)
         test = gather(recipe.data, seed=seed).test
         train(recipe)
         system = load(f"{folder}/run")

@@ -15,8 +15,9 @@ from regard.data.corpora import build
 from regard.data.corpora.plan import Plan, Source
 from regard.errors import Problem
 from regard.pretrain import pretrain
-from regard.recipe import Pretraining, Recipe, override
+from regard.recipe import Pretraining, Recipe
 from regard.run import train
+from regard.toml import override
 
 
 def test_what_breaks_half_way_leaves_the_old_file_and_no_rest(tmp_path: Path):

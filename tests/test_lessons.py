@@ -11,6 +11,7 @@ import torch
 
 import regard
 from regard import recipe as recipes
+from regard import toml
 from regard.errors import Problem
 from regard.pretrain import pretrain
 
@@ -49,7 +50,7 @@ SHAPE = [
 
 
 def recipe(out, days, *changes):
-    return recipes.override(recipes.Pretraining(), [f"text.corpus={days}", f"out={out}", *SHAPE, *changes])
+    return toml.override(recipes.Pretraining(), [f"text.corpus={days}", f"out={out}", *SHAPE, *changes])
 
 
 def weights(folder, part="model"):
@@ -165,7 +166,7 @@ def test_the_generator_fills_and_is_measured_and_the_discriminator_is_a_bert(rep
         logits = model.eval()(**found).logits[found["input_ids"] == tokenizer.mask_token_id]
     assert tokenizer.convert_ids_to_tokens(logits.argmax(-1).tolist()) == ["and"]
     assert (model.config.hidden_size, model.config.num_attention_heads) == (16, 1)  # of two heads as wide
-    corpus = recipes.read(out / "recipe.toml", recipes.Pretraining()).text.corpus
+    corpus = recipes.read(out / "recipe.toml", recipes.Pretraining).text.corpus
     command = [sys.executable, "-m", "regard", "perplexity", place, corpus, "--length", "64", "--pseudo", "0", "--json"]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert said["languages"][0]["top1"]["value"] > 0.4

@@ -20,6 +20,7 @@ import torch
 
 import regard
 from regard import recipe as recipes
+from regard import toml
 from regard.errors import Problem
 from regard.model.heads import Model
 from regard.pretrain import pretrain
@@ -53,7 +54,7 @@ SHAPE = [
 
 
 def recipe(out: Path, novel: Path, *changes: str) -> recipes.Pretraining:
-    return recipes.override(recipes.Pretraining(), [f"text.corpus={novel}", f"out={out}", *SHAPE, *changes])
+    return toml.override(recipes.Pretraining(), [f"text.corpus={novel}", f"out={out}", *SHAPE, *changes])
 
 
 def command(out: Path, novel: Path, *more: str) -> list[str]:
@@ -87,7 +88,7 @@ def test_a_run_learns_to_guess_hidden_words_of_text_that_was_held_out(made):
     assert {path.name for path in out.iterdir()} == {
         "recipe.toml", "metrics.jsonl", "model", "report.html", "corpus", "vocab", "trunk.pt",
     }  # fmt: skip
-    assert recipes.read(out / "recipe.toml", recipes.Pretraining()).budget == "1000steps"
+    assert recipes.read(out / "recipe.toml", recipes.Pretraining).budget == "1000steps"
 
 
 def test_the_report_shows_scores_curves_and_guesses(made, browse):
@@ -312,7 +313,7 @@ def test_a_larger_budget_that_was_killed_before_its_first_step_is_not_taken_for_
     pretrain(recipe(out, novel, "budget=10steps", "evaluation.times=1"), share=share)
     assert "counting neighbours" in done
     larger = recipe(out, novel, "budget=20steps", "evaluation.times=1")
-    recipes.write(larger, out / "recipe.toml")  # as far as the killed call came
+    toml.write(larger, out / "recipe.toml")  # as far as the killed call came
     done.clear()
     pretrain(larger, resume=True, share=share)
     assert "counting neighbours" not in done  # the weights are there, and need no start
@@ -376,14 +377,14 @@ def test_probes_try_the_vectors(made, novel, tmp_path):
     table.write_text("text\tlabel\n" + "\n".join(lines * 3) + "\n")
     path = tmp_path / "recipe.toml"
     changed = recipe(tmp_path / "run", novel, "budget=30steps", "evaluation.times=1")
-    recipes.write(changed, path)
+    toml.write(changed, path)
     with path.open("a") as file:
         file.write(f'\n[[probe]]\nname = "who"\ntrain = "{table}"\ntest = "{table}"\n')
     rows = []
-    result = pretrain(recipes.read(path, recipes.Pretraining()), watch=rows.append)
+    result = pretrain(recipes.read(path, recipes.Pretraining), watch=rows.append)
     assert result.probes["who"].value > 0.9
     assert rows[-1]["probes"]["who"][0] == result.probes["who"].value
-    again = recipes.read(tmp_path / "run" / "recipe.toml", recipes.Pretraining())
+    again = recipes.read(tmp_path / "run" / "recipe.toml", recipes.Pretraining)
     assert [made.name for made in again.probe] == ["who"]
 
 

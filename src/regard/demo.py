@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from regard import recipe as recipes
+from regard import toml
 from regard.errors import Problem
 from regard.recipe import Recipe
 
@@ -39,10 +40,10 @@ def recipe(out: str, *, tell: Callable[[str], None]) -> Recipe:
         _fetch(data)
     previous = Path(out)
     if (previous / "recipe.toml").exists():
-        if recipes.read(previous / "recipe.toml", Recipe()).data.train != str(data):
+        if recipes.read(previous / "recipe.toml", Recipe).data.train != str(data):
             raise Problem(f"{out} holds a run that is no demo. Name another folder with --out.")
         shutil.rmtree(previous)
-    return recipes.override(Recipe(), {"data.train": str(data), "out": out, **CHANGES})
+    return toml.override(Recipe(), {"data.train": str(data), "out": out, **CHANGES})
 
 
 def cache() -> Path:

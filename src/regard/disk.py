@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from regard.errors import Problem
+from regard.errors import Problem, nearest
 
 try:
     import fcntl
@@ -23,6 +23,17 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+
+
+def locate(name: str | Path) -> Path:
+    """The path of that name; where there is none, the problem proposes the nearest name in the same folder."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if not path.parent.is_dir():
+        raise Problem(f"There is no file {path}, and no folder {path.parent} either. Check the path.")
+    there = [p.name for p in path.parent.iterdir()]
+    raise Problem(f"There is no file {path}. {nearest(path.name, there)}Check the path.")
 
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:

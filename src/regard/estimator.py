@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from regard import recipe as recipes
-from regard import run
+from regard import run, toml
 from regard.data.examples import Examples
 from regard.data.splits import split
 from regard.data.task import Task, take
@@ -97,7 +97,7 @@ class _Estimator:
             "train.patience": self.patience,
             "seed": self.seed,
         }
-        return recipes.override(recipes.override(Recipe(), changes), self.options)
+        return toml.override(toml.override(Recipe(), changes), self.options)
 
     def _examples(self, texts: Texts, labels: Sequence[Any]) -> Examples:
         first, second = _columns(texts)

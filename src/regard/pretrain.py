@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard import disk
+from regard import disk, toml
 from regard import recipe as recipes
 from regard.card import Card, build, read_card
 from regard.data.ahead import ahead
 from regard.data.examples import choose
 from regard.data.masking import Masking
 from regard.data.running_text import RunningText, Share, gather
-from regard.data.sources import locate, read
+from regard.data.sources import read
 from regard.errors import Problem
 from regard.eval import pretraining as pages
 from regard.eval.held_out import HeldOut, Rows
@@ -231,7 +231,7 @@ def learn(
     saved = _saved(folder, recipe, text, plan) if resume else None
     if saved:
         tell(f"goes on from step {saved['progress']['step']:,}, after {saved['progress']['tokens']:,} tokens")
-    recipes.write(recipe, folder / "recipe.toml")  # now that nothing has refused it
+    toml.write(recipe, folder / "recipe.toml")  # now that nothing has refused it
     if saved is None and recipe.model.start == "near" and not recipe.model.name:
         start_near(lesson, share)
     journal = Journal(folder, saved["progress"]["step"] if saved else 0)
@@ -289,7 +289,7 @@ def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:
     """The rows to train and to test a probe on."""
     out = []
     for path in (made.train, made.test):
-        table = read(locate(path), format=made.format, encoding=made.encoding)
+        table = read(path, format=made.format, encoding=made.encoding)
         examples = choose(table, text=made.text, pair="", label=made.label, task="classify")
         out.append((examples.texts, [examples.names[int(number)] for number in examples.labels or ()]))
     return out[0], out[1]
@@ -326,7 +326,7 @@ def _saved(folder: Path, recipe: Pretraining, text: RunningText, plan: Budget) -
 def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
     if not recipes.holds_run(recipe.out, resume=resume):
         return
-    before = recipes.read(folder / "recipe.toml", Pretraining())
+    before = recipes.read(folder / "recipe.toml", Pretraining)
     # Not by the recipe: one with a larger budget is written before its run has begun.
     endings = [row["ending"] for row in Journal(folder, None).rows() if row["kind"] == "result"]
     if _ending(recipe) in endings and not (folder / "state.pt").exists():

@@ -1,4 +1,4 @@
-"""A run as a frozen dataclass, to and from TOML, with `key=value` overrides and a stable hash.
+"""A run as a frozen dataclass, read from TOML, with the ranges of its numbers and a stable hash.
 
 There are two kinds: `Recipe` fine-tunes on labelled rows, `Pretraining` learns from running text.
 """
@@ -10,15 +10,12 @@ import hashlib
 import json
 import math
 import re
-import tomllib
-import typing
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from regard import disk
-from regard.errors import Problem, nearest
+from regard import toml
+from regard.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,44 +201,17 @@ class Pretraining:
 
 
 Kind = TypeVar("Kind", Recipe, Pretraining)
-Part = TypeVar("Part", Recipe, Pretraining, Probe)
 
 
-def read(path: str | Path, blank: Kind) -> Kind:
-    """The recipe in a TOML file, over a blank one of its kind; raises `Problem` for a key or a value that it lacks."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Problem(f"There is no recipe at {path}. Name an existing .toml file.") from None
-    except OSError as error:
+def read(path: str | Path, kind: type[Kind]) -> Kind:
+    """The recipe of a kind in a TOML file; raises `Problem` for a key or a value that it lacks."""
+    table = toml.load(path, "recipe", "What is read is named by an option, and several files by a pattern in quotes.")
+    if "source" in table:
         raise Problem(
-            f"{path} is no recipe that can be read ({error.strerror}). A recipe is a .toml file; data, text and models "
-            "are named by options."
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Problem(f"The recipe {path} is not valid TOML: {error}. Mend that line.") from None
-    if isinstance(blank, Pretraining):
-        blank = dataclasses.replace(blank, probe=tuple(map(_probe, table.pop("probe", ()))))
-    return override(blank, _flat(table))
-
-
-def write(recipe: Recipe | Pretraining, path: str | Path) -> None:
-    """Writes every field, defaults too, so that the file alone says what ran."""
-    table = dataclasses.asdict(recipe)
-    lines = [f"{k} = {_toml(v)}" for k, v in table.items() if not isinstance(v, (dict, tuple))]
-    for name, value in table.items():
-        for part in value if isinstance(value, tuple) else (value,) if isinstance(value, dict) else ():
-            head = f"[[{name}]]" if isinstance(value, tuple) else f"[{name}]"
-            lines += ["", head, *(f"{k} = {_toml(v)}" for k, v in part.items())]
-    disk.write_text(path, "\n".join(lines) + "\n")
-
-
-def override(recipe: Part, changes: Mapping[str, Any] | Iterable[str]) -> Part:
-    """The recipe with `train.epochs=2`-like changes, as strings or as a mapping; words become the field's type."""
-    pairs = changes.items() if isinstance(changes, Mapping) else (_split(c) for c in changes)
-    for key, value in pairs:
-        recipe = _set(recipe, key.split("."), value, key)
-    return recipe
+            f"{path} is the plan of a corpus, and no recipe. Name it with regard pretrain --corpus {path}, or build "
+            f"it: regard corpus build {path} --out corpus/."
+        )
+    return toml.made(kind, table, str(path))
 
 
 # Least value; whether it may itself be taken; most value, which may not.
@@ -349,52 +319,3 @@ def digest(recipe: Recipe | Pretraining) -> str:
         *above, last = key.split(".")
         del (table[above[0]] if above else table)[last]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _probe(row: Any) -> Probe:
-    if not isinstance(row, Mapping) or not {"name", "train", "test"} <= row.keys():
-        raise Problem("Each [[probe]] needs a name, and files to train and to test on: name, train and test.")
-    return override(Probe(name="", train="", test=""), row)
-
-
-def _split(change: str) -> tuple[str, str]:
-    key, sign, value = change.partition("=")
-    if not sign:
-        raise Problem(f"'{change}' is no override. Write key=value, for example train.epochs=2.")
-    return key.strip(), value.strip()
-
-
-def _set(part: Any, path: list[str], value: Any, whole: str) -> Any:
-    hints = typing.get_type_hints(type(part))
-    if path[0] not in hints:
-        raise Problem(f"A recipe has no key '{whole}'. {nearest(path[0], hints)}Known here: {', '.join(hints)}.")
-    kind = hints[path[0]]
-    if dataclasses.is_dataclass(kind) != (len(path) > 1) or typing.get_origin(kind) is tuple:
-        raise Problem(f"'{whole}' does not name one value. Write for example train.epochs=2.")
-    new = _set(getattr(part, path[0]), path[1:], value, whole) if len(path) > 1 else _convert(value, kind, whole)
-    return dataclasses.replace(part, **{path[0]: new})
-
-
-def _convert(value: Any, kind: Any, key: str) -> Any:
-    if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            raise Problem(f"{key} can be {', '.join(typing.get_args(kind))}; '{value}' is none of them.")
-        return value
-    try:
-        if isinstance(value, bool) or (kind is int and isinstance(value, float) and value != int(value)):
-            raise ValueError
-        return kind(value)
-    except (TypeError, ValueError):
-        names = {int: "a whole number", float: "a number", str: "text"}
-        raise Problem(f"{key} must be {names[kind]}; '{value}' is not.") from None
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in table.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return out
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

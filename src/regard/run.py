@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regard import disk
+from regard import disk, toml
 from regard import recipe as recipes
 from regard.batch import Encoding
 from regard.card import Card, build, default_pooling, read_card
@@ -59,7 +59,7 @@ def train(
         with disk.alone(folder, "training"):
             _check_folder(recipe, folder, resume)  # another process may have trained here meanwhile
             if not (folder / "recipe.toml").exists():
-                recipes.write(recipe, folder / "recipe.toml")
+                toml.write(recipe, folder / "recipe.toml")
             speed = learn(system, recipe, task, folder=folder, resume=resume, tell=tell, watch=watch)
             system.save(folder / "model")
             tell(f"the model is in {folder / 'model'}")
@@ -273,4 +273,4 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _differs(recipe: Recipe, path: Path) -> bool:
-    return recipes.digest(recipes.read(path, Recipe())) != recipes.digest(recipe)
+    return recipes.digest(recipes.read(path, Recipe)) != recipes.digest(recipe)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regard.data.sources import Table, locate, read, ready, write
+from regard.data.sources import Table, read, ready, write
+from regard.disk import locate
 from regard.errors import Problem
 
 REAL = [

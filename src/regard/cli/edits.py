@@ -61,7 +61,7 @@ def edit(
     """Edit the attention of any layer, head and position, and see what it does to the task's metric."""
     from dataclasses import asdict
 
-    from regard.data.sources import locate, read, write
+    from regard.data.sources import read, write
     from regard.lens import notation
     from regard.study.edits import compare
     from regard.study.ranking import rank as rank_heads
@@ -84,7 +84,7 @@ def edit(
     if save:
         notation.write(chosen, save)
     system = load(model, precision=precision)
-    table = read(locate(data), format=format, encoding=encoding)
+    table = read(data, format=format, encoding=encoding)
     examples = examples_of(system, table, {"text": column, "pair": pair, "label": label})
     said = [*examples.said, *skipped_lines(examples)]
     with Screen(quiet=as_json) as screen:

@@ -163,7 +163,7 @@ def compare(
 
     target = sources.ready(out) if out else None
     text = running(corpus, paragraphs=paragraphs)
-    rows = sources.read(sources.locate(data), format=format, encoding=encoding) if data else None
+    rows = sources.read(data, format=format, encoding=encoding) if data else None
     systems = load(model, precision=precision), load(other, precision=precision)
     examples = (examples_of(systems[0], rows, {}), examples_of(systems[1], rows, {})) if rows else None
     reading = Reading(length=length, pairs=pairs, texts=texts)

@@ -83,7 +83,7 @@ def pretrain(
             "'text/*.txt', or by a plan (.toml)."
         )
     given = {"text.corpus": corpus[0] if corpus else "", "model.name": model, "out": out}
-    recipe = recipe_of(recipes.Pretraining(), changes or (), given, resume=resume, source="text.corpus")
+    recipe = recipe_of(recipes.Pretraining, changes or (), given, resume=resume, source="text.corpus")
     with Screen(quiet=as_json) as screen:
         made = run.pretrain(recipe, resume=resume, tell=screen.tell, watch=screen.watch, share=screen.share)
     if as_json:

@@ -50,7 +50,7 @@ def train(
     from regard import run
 
     given = {"data.train": data, "model.name": model, "out": out}
-    recipe = recipe_of(recipes.Recipe(), changes or (), given, resume=resume, source="data.train")
+    recipe = recipe_of(recipes.Recipe, changes or (), given, resume=resume, source="data.train")
     with Screen(quiet=as_json) as screen:
         result = run.train(recipe, resume=resume, tell=screen.tell, watch=screen.watch)
     if as_json:
@@ -107,13 +107,13 @@ def evaluate(
     """Measure a model on labelled rows: every score with its 95 % interval."""
     from dataclasses import asdict
 
-    from regard.data.sources import locate, read
+    from regard.data.sources import read
     from regard.data.task import labels_of
     from regard.measure.scores import scores
     from regard.system import load
 
     system = load(model, precision=precision)
-    table = read(locate(data), format=format, encoding=encoding)
+    table = read(data, format=format, encoding=encoding)
     examples = examples_of(system, table, {"text": column, "pair": pair, "label": label})
     output = predicted(system, examples, quiet=as_json)
     found = scores(system.card.task, labels_of(examples), output)

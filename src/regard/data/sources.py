@@ -17,7 +17,8 @@ from typing import Any
 from regard import disk
 from regard.data.cells import Skipped, separated
 from regard.data.decoding import LONE, decoded, numbered
-from regard.errors import Problem, nearest
+from regard.disk import locate
+from regard.errors import Problem
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".txt": "txt", ".jsonl": "jsonl", ".json": "json", ".parquet": "parquet"}
 
@@ -34,17 +35,6 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.lines)
-
-
-def locate(name: str | Path) -> Path:
-    """The path of that name; where there is none, the problem proposes the nearest name in the same folder."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if not path.parent.is_dir():
-        raise Problem(f"There is no file {path}, and no folder {path.parent} either. Check the path.")
-    there = [p.name for p in path.parent.iterdir()]
-    raise Problem(f"There is no file {path}. {nearest(path.name, there)}Check the path.")
 
 
 def read(path: str | Path, *, format: str = "auto", encoding: str = "utf-8") -> Table:  # noqa: A002

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from regard import hub
 from regard.data.examples import Examples, balance, choose
-from regard.data.sources import locate, read
+from regard.data.sources import read
 from regard.data.splits import split
+from regard.disk import locate
 from regard.errors import Problem
 from regard.recipe import DataRecipe
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from regard.data.cells import Skipped
 from regard.data.decoding import LONE, decoded, numbered
-from regard.data.sources import locate, unpacked
+from regard.data.sources import unpacked
+from regard.disk import locate
 from regard.errors import Problem
 
 COLUMNS = 10

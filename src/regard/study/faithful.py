@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from regard import disk
-from regard.data.sources import locate, read
+from regard.data.sources import read
+from regard.disk import locate
 from regard.errors import Problem
 from regard.eval.faithful import faithful, units
 from regard.lens.attribute.methods import METHODS, method

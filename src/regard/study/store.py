@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from regard.data.sources import arrow, locate
+from regard.data.sources import arrow
+from regard.disk import locate
 from regard.errors import Problem
 from regard.page.markup import count, escape, number, table
 

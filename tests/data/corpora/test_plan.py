@@ -19,9 +19,9 @@ def plan(tmp_path, text):
 def test_a_plan_is_read_with_its_defaults(tmp_path):
     (tmp_path / "a.txt").write_text("one")
     found = read(plan(tmp_path, SOURCE + "weight = 2\n[clean]\nword_length = [2, 12]\n[mix]\ntemperature = 0.5\n"))
-    assert found.sources[0].weight == 2.0
+    assert found.source[0].weight == 2.0
     assert (found.clean, found.mix) == (Clean(word_length=(2.0, 12.0)), Mix(temperature=0.5))
-    assert files(found, found.sources[0]) == [tmp_path / "a.txt"]
+    assert files(found, found.source[0]) == [tmp_path / "a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def test_a_plan_is_read_with_its_defaults(tmp_path):
     [
         ("", "names no source"),
         ("a = = 1", "not valid TOML"),
-        (SOURCE + "langauge = 'en'", "no key 'langauge' in source 1 of .*Did you mean 'language'"),
+        (SOURCE + "langauge = 'en'", "no key 'langauge' in \\[\\[source\\]\\] 1 of .*Did you mean 'language'"),
         (SOURCE + "[cleaning]", "no key 'cleaning' in .*Did you mean 'clean'"),
         (SOURCE + "[clean]\nsymbol = 1", "no key 'symbol'.*Did you mean 'symbols'"),
         (SOURCE + "language = 'fr'", "can be '', 'en', 'zh'; 'fr' is none"),
         (SOURCE + "format = 'wiki'", "Did you mean 'wikipedia'"),
         (SOURCE + "weight = 'much'", "must be a number"),
         (SOURCE + "[clean]\nwords = 2.5", "must be a whole number"),
-        (SOURCE + "[clean]\nrepair = 1", "must be true or false"),
+        (SOURCE + "[clean]\nrepair = 1", "repair in \\[clean\\] of .* must be true or false"),
         (SOURCE + "[clean]\nword_length = 3", "two numbers"),
         (SOURCE + "[clean]\nlines = 3", "must be a list"),
         (SOURCE + "[clean]\nlines = ['(']", "no regular expression"),
@@ -58,14 +58,14 @@ def test_a_file_whose_name_is_no_utf_8_is_a_problem(tmp_path):
     (tmp_path / os.fsdecode("上海.txt".encode("gbk"))).write_text("text")
     found = read(plan(tmp_path, SOURCE.replace("a.txt", "*.txt")))
     with pytest.raises(Problem, match=r"is no UTF-8\. Rename that file"):
-        files(found, found.sources[0])
+        files(found, found.source[0])
 
 
 def test_a_pattern_names_many_files_in_order(tmp_path):
     for name in ("b.txt", "a.txt", "c.md"):
         (tmp_path / name).write_text("one")
     found = read(plan(tmp_path, SOURCE.replace("a.txt", "*.txt")))
-    assert [path.name for path in files(found, found.sources[0])] == ["a.txt", "b.txt"]
+    assert [path.name for path in files(found, found.source[0])] == ["a.txt", "b.txt"]
     for path, said in (
         ("*.xml", "no file is named"),
         ("d.txt", "Did you mean"),
@@ -73,4 +73,4 @@ def test_a_pattern_names_many_files_in_order(tmp_path):
     ):
         found = read(plan(tmp_path, SOURCE.replace("a.txt", path)))
         with pytest.raises(Problem, match=said):
-            files(found, found.sources[0])
+            files(found, found.source[0])

@@ -92,7 +92,7 @@ def _same(wanted: plan.Plan, files: list[File], out: Path) -> bool:
 
 def _files(wanted: plan.Plan, out: Path) -> list[File]:
     """All files of a plan as they are now."""
-    listed = [(number, path) for number, source in enumerate(wanted.sources) for path in plan.files(wanted, source)]
+    listed = [(number, path) for number, source in enumerate(wanted.source) for path in plan.files(wanted, source)]
     stamps = [readers.stamp(path) for _, path in listed]
     return [
         File(
@@ -125,13 +125,13 @@ def _make(wanted: plan.Plan, files: list[File], out: Path, workers: Workers | Cl
     _clean(wanted, files, workers, lambda share: advance(READING * share))
     table = _table(files)
     same, near = _duplicates(wanted, table, work)
-    todo = shards.planned(table, [source.name for source in wanted.sources], same, near)
+    todo = shards.planned(table, [source.name for source in wanted.source], same, near)
     digests = []
     for digest in workers.ordered(partial(shards.write, shard, out) for shard in todo):
         digests.append(digest)
         advance(READING + (1 - READING) * len(digests) / len(todo))
     shards.clear(out, [shard.name for shard in todo])
-    facts = [{"path": file.path.name, "source": wanted.sources[file.source].name} | _done(file) for file in files]
+    facts = [{"path": file.path.name, "source": wanted.source[file.source].name} | _done(file) for file in files]
     content = _key(wanted, [(fact["path"], fact["sha256"]) for fact in facts])
     made = {"format": FORMAT, "key": _stamped(wanted, files), "content": content}
     made |= manifest(wanted, facts, table, same, near, todo, digests)
@@ -166,7 +166,7 @@ def read(folder: str | Path) -> dict[str, Any]:
 
 def _decisive(wanted: plan.Plan, number: int) -> dict[str, Any]:
     """What decides how documents of a source come out clean."""
-    source = dataclasses.asdict(wanted.sources[number])
+    source = dataclasses.asdict(wanted.source[number])
     del source["weight"], source["path"]
     return {"format": FORMAT, "source": source, "clean": dataclasses.asdict(wanted.clean)}
 
@@ -204,7 +204,7 @@ def _together(files: list[File]) -> Iterator[list[File]]:
 def _pieces(wanted: plan.Plan, files: list[File]) -> Iterator[Callable[[], int]]:
     """The cleaning of some files, piece by piece; each gives how many bytes were read for it."""
     for file in files:
-        source, count, progress, before = wanted.sources[file.source], 0, Progress(), 0
+        source, count, progress, before = wanted.source[file.source], 0, Progress(), 0
         if not (file.folder / DONE).exists():
             markup = readers.kind(file.path, source) == "wikipedia"
             for count, documents in enumerate(_runs(file, source, progress), 1):

@@ -24,7 +24,7 @@ def manifest(
 ) -> dict[str, Any]:  # fmt: skip
     """All that is to be known of a corpus, in plain data."""
     sources = {}
-    for number, source in enumerate(plan.sources):
+    for number, source in enumerate(plan.source):
         own = table.source == number
         dropped = Counter({DUPLICATE: int((own & (same >= 0)).sum()), NEAR: int((own & (near >= 0)).sum())})
         for of, (reasons, _) in zip(table.sources, table.dropped, strict=True):
@@ -87,7 +87,7 @@ def mixed(plan: Plan, sizes: dict[str, dict[str, dict[str, int]]]) -> list[dict[
     Of all groups g, sources or languages as `by` says, with n_g characters each, a draw falls on g with a probability
     in proportion to n_g^temperature; within a group on a member by its size; all times the weight of the source.
     """
-    weights = {source.name: source.weight for source in plan.sources}
+    weights = {source.name: source.weight for source in plan.source}
     parts = [(name, lang, found["characters"]) for name, of in sizes.items() for lang, found in of.items()]
     whole = sum(size for *_, size in parts)
     groups: Counter[str] = Counter()

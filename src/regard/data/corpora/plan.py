@@ -6,15 +6,13 @@ import dataclasses
 import glob
 import os
 import re
-import tomllib
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from regard.data.sources import locate
-from regard.errors import Problem, nearest
+from regard import toml
+from regard.disk import locate
+from regard.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,44 +73,27 @@ class Mix:
 class Plan:
     """All that decides a corpus."""
 
-    sources: tuple[Source, ...]
+    source: tuple[Source, ...]
     clean: Clean = field(default_factory=Clean)
     duplicates: Duplicates = field(default_factory=Duplicates)
     mix: Mix = field(default_factory=Mix)
-    folder: Path = Path()  # where paths of sources begin
+    folder: Path = Path()  # where paths of sources begin, itself relative to the TOML
 
 
 def read(path: str | Path) -> Plan:
     """The plan in a TOML file; raises `Problem` for a key or a value that no plan has."""
-    path = locate(path)
-    if path.suffix != ".toml":
-        raise Problem(
-            f"{path} is no plan, which is a .toml file that names sources: [[source]] with a name and a path for each. "
-            f"A file of text is learnt from without one: regard pretrain --corpus {path}."
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} is not valid TOML: {error}. Mend that line.") from None
-    except OSError as error:
-        raise Problem(
-            f"{path} cannot be read: {error.strerror}. Name a file of sources, such as corpora.toml."
-        ) from None
-    parts: dict[str, type] = {"clean": Clean, "duplicates": Duplicates, "mix": Mix}
-    for key in table:
-        if key not in ("source", *parts):
-            raise Problem(_unknown(str(path), key, ("source", *parts)))
-    rows = table.get("source", [])
-    if not isinstance(rows, list) or not rows:
+    table = toml.load(
+        path, "plan", "A plan names sources: [[source]] with a name and a path for each. A file of text is learnt from "
+        f"without one: regard pretrain --corpus {path}.",
+    )  # fmt: skip
+    if not isinstance(table.get("source"), list) or not table["source"]:
         raise Problem(f"{path} names no source. Write [[source]] with a name and a path for each.")
-    sources = tuple(_part(Source, row, f"source {number} of {path}") for number, row in enumerate(rows, 1))
-    names = [source.name for source in sources]
+    plan = toml.made(Plan, table, str(path))
+    names = [source.name for source in plan.source]
     if twice := [name for name in names if names.count(name) > 1]:
         raise Problem(f"{path} has two sources named '{twice[0]}'. Give each a name of its own.")
-    made = {name: _part(kind, table.get(name, {}), f"[{name}] of {path}") for name, kind in parts.items()}
-    plan = Plan(sources, folder=path.parent, **made)
-    _check(plan, path)
-    return plan
+    _check(plan, str(path))
+    return dataclasses.replace(plan, folder=Path(path).parent / plan.folder)
 
 
 def files(plan: Plan, source: Source) -> list[Path]:
@@ -140,61 +121,13 @@ def _readable(path: Path, source: Source) -> Path:
     return path
 
 
-def _part(kind: type, row: Any, where: str) -> Any:
-    """A dataclass of what a table says, each value of its field's kind."""
-    if not isinstance(row, Mapping):
-        raise Problem(f"{where[0].upper()}{where[1:]} is no table. Write key = value lines below its name.")
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in row.items():
-        if key not in hints:
-            raise Problem(_unknown(where, key, hints))
-        values[key] = _converted(value, hints[key], f"{key} in {where}")
-    missing = [
-        part.name for part in dataclasses.fields(kind) if part.name in ("name", "path") and not row.get(part.name)
-    ]
-    if missing:
-        raise Problem(f'{where[0].upper()}{where[1:]} has no {missing[0]}. Write for example {missing[0]} = "novels".')
-    return kind(**values)
-
-
-def _unknown(where: str, key: str, known: Any) -> str:
-    return f"There is no key '{key}' in {where}. {nearest(key, known)}Known here: {', '.join(known)}."
-
-
-def _converted(value: Any, kind: Any, what: str) -> Any:
-    if typing.get_origin(kind) is Literal:
-        known = typing.get_args(kind)
-        if value not in known:
-            shown = ", ".join(repr(word) for word in known)
-            raise Problem(f"{what} can be {shown}; {value!r} is none of them. {nearest(str(value), known)}".strip())
-        return value
-    if kind == tuple[str, ...]:
-        if not isinstance(value, list):
-            raise Problem(f"{what} must be a list, as in ['Page \\d+']; it is {value!r}.")
-        return tuple(_expression(item, what) for item in value)
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list) or len(value) != 2:
-            raise Problem(f"{what} must be two numbers, from and to, as in [3, 10]; it is {value!r}.")
-        return tuple(_converted(item, float, what) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        names = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
-        raise Problem(f"{what} must be {names[kind]}; {value!r} is not.")
-    return value
-
-
-def _expression(value: Any, what: str) -> str:
-    try:
-        re.compile(_converted(value, str, f"each of {what}"))
-    except re.error as error:
-        raise Problem(f"{value!r}, of {what}, is no regular expression: {error}. Mend it.") from None
-    return str(value)
-
-
-def _check(plan: Plan, path: Path) -> None:
-    """Raises `Problem` for numbers out of range."""
+def _check(plan: Plan, path: str) -> None:
+    """Raises `Problem` for numbers out of range, and for what is no regular expression."""
+    for line in plan.clean.lines:
+        try:
+            re.compile(line)
+        except re.error as error:
+            raise Problem(f"{line!r}, of clean.lines in {path}, is no regular expression: {error}. Mend it.") from None
     shares = ("letters", "alphabetic", "bullets", "ellipses", "repeated_lines", "repeated_phrase")
     ranges: list[tuple[str, float, float, float | None]] = [
         (f"clean.{name}", getattr(plan.clean, name), 0.0, 1.0) for name in shares
@@ -202,10 +135,10 @@ def _check(plan: Plan, path: Path) -> None:
     ranges += [(f"clean.{name}", getattr(plan.clean, name), 0.0, None) for name in ("words", "characters", "symbols")]
     ranges += [("duplicates.similarity", plan.duplicates.similarity, 0.5, 1.0)]
     ranges += [("mix.temperature", plan.mix.temperature, 0.0, None)]
-    ranges += [(f"the weight of {source.name}", source.weight, 0.0, None) for source in plan.sources]
+    ranges += [(f"the weight of {source.name}", source.weight, 0.0, None) for source in plan.source]
     for name, value, least, most in ranges:
         if not (value >= least and (most is None or value <= most) and value != float("inf")):
             bounds = f"at least {least:g}" if most is None else f"from {least:g} to {most:g}"
             raise Problem(f"{name} in {path} must be {bounds}; it is {value}.")
-    if not any(source.weight for source in plan.sources):
+    if not any(source.weight for source in plan.source):
         raise Problem(f"Every source of {path} has weight 0. Give at least one a weight above 0.")
