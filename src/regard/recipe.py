@@ -22,7 +22,7 @@ from regard.errors import Problem
 class DataRecipe:
     """Where the rows are and which columns hold what; an empty name means: guess, and say so."""
 
-    train: str = ""  # csv, tsv, jsonl, parquet (also .gz), or a hub dataset's name
+    train: str = ""  # csv, tsv, jsonl, parquet (also packed: .gz, .xz, .bz2, .zst), or a hub dataset's name
     validation: str = ""  # empty: a stratified share of train
     test: str = ""  # empty: a stratified share of train
     text: str = ""

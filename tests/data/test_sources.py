@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import json
 import lzma
@@ -6,6 +7,7 @@ import sys
 from decimal import Decimal
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +15,9 @@ from regard.data.sources import Table, read, ready, write
 from regard.disk import locate
 from regard.errors import Problem
 
+PACKINGS = {
+    ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress,
+}  # fmt: skip
 REAL = [
     ("sst2/stsa.binary.train.gz", "lines", "utf-8", 6920),
     ("sst2/stsa.binary.dev.gz", "lines", "utf-8", 872),
@@ -197,10 +202,9 @@ def test_old_line_ends_and_a_few_control_characters(made):
     assert read(made("a.csv", "text,label\ra b,1\rc d,0\r")).lines == [2, 3]
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
-def test_packed_files_and_truncated_ones(made, pack):
-    data = pack("".join(f"text {random.random()},{i % 2}\n" for i in range(1000)).encode())
-    ending = ".gz" if pack is gzip.compress else ".xz"
+@pytest.mark.parametrize("ending", PACKINGS)
+def test_packed_files_and_truncated_ones(made, ending):
+    data = PACKINGS[ending]("".join(f"text {random.random()},{i % 2}\n" for i in range(1000)).encode())
     assert len(read(made(f"a.csv{ending}", data))) == 1000
     with pytest.raises(Problem, match="damaged"):
         read(made(f"b.csv{ending}", data[: len(data) // 2]))
@@ -306,7 +310,10 @@ def _junk_free(columns):
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.data(), ending=st.sampled_from([".csv", ".tsv", ".csv.gz", ".jsonl", ".json", ".jsonl.xz"]))
+@given(
+    data=st.data(),
+    ending=st.sampled_from([".csv", ".tsv", ".csv.gz", ".jsonl", ".json", ".jsonl.xz", ".tsv.bz2", ".json.zst"]),
+)
 def test_what_is_written_is_read_again(tmp_path_factory, data, ending):
     names = data.draw(NAMES)
     count = data.draw(st.integers(1, 5))

@@ -22,7 +22,7 @@ Paragraphs = Annotated[
 )
 def relations(
     model: Model,
-    treebank: Annotated[str, typer.Argument(help="Sentences with their trees in CoNLL-U; plain, .gz or .xz.")],
+    treebank: Annotated[str, typer.Argument(help="Sentences with their trees in CoNLL-U; plain or packed.")],
     out: Annotated[str, typer.Option(help="A file for every head's scores: parquet, csv, tsv, jsonl or json.")] = "",
     probe: Annotated[bool, typer.Option("--probe", help="Also train probes, which read all heads together.")] = False,
     random_weights: Annotated[bool, typer.Option(help="Compare with the model before training.")] = True,
@@ -78,7 +78,7 @@ def relations(
 )
 def heads(
     model: Annotated[str, typer.Argument(help="The folder of a run or of a model, or a hub name; or the word query.")],
-    corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .bz2, .xz. Or the table.")],
+    corpus: Annotated[str, typer.Argument(help="Running text, a text a line, plain or packed. Or the table.")],
     sql: Annotated[str, typer.Argument(help="After query: what to ask the table, which is called heads.")] = "",
     out: Annotated[str, typer.Option(help="The table; after query, of the answer, in any format by its name.")] = "",
     pairs: Pairs = False,
@@ -137,7 +137,7 @@ def heads(
 def compare(
     model: Model,
     other: Annotated[str, typer.Argument(help="A second model with the same vocabulary.")],
-    corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .bz2 or .xz.")],
+    corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .xz, .bz2 or .zst.")],
     texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 200,
     pairs: Pairs = False,
     paragraphs: Paragraphs = False,
@@ -187,7 +187,7 @@ def compare(
 )
 def clark(
     model: Model,
-    corpus: Annotated[str, typer.Option(help="Running text, a sentence a line; plain, .gz, .bz2, .xz.")],
+    corpus: Annotated[str, typer.Option(help="Running text, a sentence a line, plain or packed.")],
     treebank: Annotated[str, typer.Option(help="Sentences with their trees in CoNLL-U, for relations.")] = "",
     paragraphs: Paragraphs = False,
     texts: Annotated[int, typer.Option(min=0, help="Read so many pairs of texts; 0: all.")] = 1000,

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from regard.data.corpus import Corpus
     from regard.data.tokens import Document
 
-Files = Annotated[
-    list[str], typer.Argument(help="Running text, a text a line: plain, .gz, .bz2, .xz; or a corpus folder.")
-]
+Files = Annotated[list[str], typer.Argument(help="Running text, a text a line, plain or packed; or a corpus folder.")]
 
 BUILD = (
     "Build a corpus of it (regard corpus build plan.toml --out corpus/, where the plan names the column), and name its "
@@ -67,7 +65,7 @@ def running(
             f"{name} is no running text. Where it is the plan of a corpus, build that, and name its folder: regard "
             f"corpus build {name} --out corpus/."
         )
-    if known_kind(Path(name.lower().removesuffix(".bz2"))) not in ("", "txt"):
+    if known_kind(Path(name)) not in ("", "txt"):
         raise Problem(f"{name} holds rows, not running text: its keys and quotes would count as words. {cure}")
     return corpus
 
@@ -90,5 +88,5 @@ def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
     if corpus.undecodable > number / 10:
         raise Problem(
             f"{corpus.undecodable:,} of the first {number:,} lines of {name} have bytes that are no UTF-8. Convert it, "
-            "or build a corpus of it: a plan names its encoding, and reads jsonl, Parquet and zst too."
+            "or build a corpus of it: a plan names its encoding, and reads jsonl and Parquet too."
         )

@@ -5,19 +5,13 @@ A line is a sentence or a paragraph; an empty line ends a document.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
 
+from regard.data.compression import BROKEN, Progress, opened
 from regard.disk import locate
 from regard.errors import Problem
-
-PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 
 # Behind a full stop and what closes with it: a space before what may begin a sentence; in Chinese nothing.
 _END = re.compile(
@@ -44,37 +38,25 @@ class Corpus:
             raise Problem(f"{self.path} is a folder. Name one file of running text.")
         self.size = self.path.stat().st_size
         self.undecodable = 0  # lines with bytes that are no UTF-8, which are read as U+FFFD
-        self._raw: BinaryIO | None = None  # open while lines are read
-        self._share = 0.0
+        self._progress = Progress()
 
     @property
     def share(self) -> float:
         """From 0 to 1, by the bytes of the file."""
-        return self._share if self._raw is None else self._raw.tell() / max(1, self.size)
+        return self._progress.done / max(1, self.size)
 
     def lines(self) -> Iterator[str]:
         """Every line without its end, the empty ones included; raises `Problem` where the file is broken off."""
-        number = 0
-        try:
-            file = self.path.open("rb")
-        except OSError as error:
-            raise Problem(f"{self.path} cannot be read: {error.strerror}. Check its permissions.") from None
-        with file as raw:
-            self._raw = raw
-            start = raw.read(6)
-            raw.seek(0)
-            opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
-            stream = opener(raw, "rb") if opener else raw
+        self._progress, number = Progress(), 0
+        with opened(self.path, self._progress) as stream:
             try:
                 for number, line in enumerate(stream, 1):
                     text = self._text(line, first=number == 1)
                     yield from sentences(text) if self.paragraphs else [text]
-            except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            except BROKEN as error:
                 raise Problem(
                     f"{self.path} is broken off or damaged after line {number:,} ({error}). Fetch it again."
                 ) from None
-            finally:
-                self._share, self._raw = self.share, None
 
     def _text(self, line: bytes, *, first: bool) -> str:
         if first:

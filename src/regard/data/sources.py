@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 from regard import disk
 from regard.data.cells import Skipped, separated
+from regard.data.compression import ENDINGS, Progress, bare, opened, packed
 from regard.data.decoding import LONE, decoded, numbered
 from regard.disk import locate
 from regard.errors import Problem
@@ -38,7 +36,7 @@ class Table:
 
 
 def read(path: str | Path, *, format: str = "auto", encoding: str = "utf-8") -> Table:  # noqa: A002
-    """All rows of a csv, tsv, txt, jsonl, json or parquet file, plain or packed by gzip or xz.
+    """All rows of a csv, tsv, txt, jsonl, json or parquet file, plain or packed.
 
     `format="lines"` reads a label, a space and the text from each line. A bad row is skipped and reported; a file
     where most rows are bad is a `Problem`. NUL characters, which nothing downstream can carry, become U+FFFD.
@@ -77,10 +75,8 @@ def write(rows: Table | Sequence[Mapping[str, Any]], path: str | Path) -> None:
     else:
         values = [list(columns), *zip(*columns.values(), strict=True)]
         data = "".join(_line(row, "," if kind == "csv" else "\t") for row in values).encode()
-    if path.suffix in (".gz", ".xz"):
-        data = gzip.compress(data, mtime=0) if path.suffix == ".gz" else lzma.compress(data)
     disk.make_folder(path.parent)
-    disk.write_bytes(path, data)
+    disk.write_bytes(path, packed(data, path))
 
 
 def ready(path: str | Path) -> Path:
@@ -93,8 +89,7 @@ def ready(path: str | Path) -> Path:
 
 def known_kind(path: Path) -> str:
     """What the name's ending says is in the file; nothing where it says nothing."""
-    name = path.name.lower().removesuffix(".gz").removesuffix(".xz")
-    return next((kind for ending, kind in KINDS.items() if name.endswith(ending)), "")
+    return next((kind for ending, kind in KINDS.items() if bare(path).endswith(ending)), "")
 
 
 def _kind(path: Path) -> str:
@@ -102,22 +97,15 @@ def _kind(path: Path) -> str:
         return kind
     raise Problem(
         f"The name {path.name} does not tell what is in the file. Known endings: {', '.join(KINDS)}, each also with "
-        ".gz or .xz. Rename it, or say data.format=csv, tsv, jsonl, parquet or lines (a label, a space, the text)."
+        f"{', '.join(ENDINGS)}. Rename it, or say data.format=csv, tsv, jsonl, parquet or lines (a label, a space, the "
+        "text)."
     )
 
 
 def unpacked(path: Path) -> bytes:
-    """The bytes of a file, out of gzip or xz if it is in one of them; raises `Problem` where it is damaged or empty."""
-    try:
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):  # by content, not by name: downloads are often unpacked on the way
-            data = gzip.decompress(data)
-        elif data.startswith(b"\xfd7zXZ\0"):
-            data = lzma.decompress(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
-        raise Problem(f"{path} breaks off or is damaged ({error}). Fetch or pack it again.") from None
-    except OSError as error:
-        raise Problem(f"{path} cannot be read: {error.strerror}. Check its permissions.") from None
+    """The bytes of a file, unpacked; raises `Problem` where it is damaged or empty."""
+    with opened(path, Progress()) as stream:
+        data: bytes = stream.read()
     if not data.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0"):
         raise Problem(f"{path} is empty. Name a file that has rows.")
     return data

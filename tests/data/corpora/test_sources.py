@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from regard.data.compression import Progress
 from regard.data.corpora.plan import Source
 from regard.data.corpora.sources import documents, plain
-from regard.data.corpora.unpacking import Progress
 from regard.errors import Problem
 
 PACKINGS = {

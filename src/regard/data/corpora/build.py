@@ -22,10 +22,10 @@ import numpy as np
 
 from regard import disk
 from regard.data.cluster import Cluster
+from regard.data.compression import Progress
 from regard.data.corpora import chunks, duplicates, plan, shards
 from regard.data.corpora import sources as readers
 from regard.data.corpora.counts import manifest
-from regard.data.corpora.unpacking import Progress
 from regard.data.processes import Here, Workers
 from regard.errors import Problem
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from regard.data.compression import BROKEN, ENDINGS, Progress, bare, opened
 from regard.data.corpora.plan import Source
-from regard.data.corpora.unpacking import Progress, opened
 from regard.data.decoding import LONE, guess
 from regard.data.sources import arrow
 from regard.errors import Problem, nearest
@@ -27,7 +25,6 @@ KINDS = {
     ".parquet": "parquet",
     ".xml": "wikipedia",
 }
-PACKINGS = (".gz", ".xz", ".bz2", ".zst")
 LONGEST = 4_000_000  # characters of a document; a longer one is parted at the end of a line, for memory is bounded
 LONGEST_LINE = 64_000_000  # characters
 UNDECODABLE = "undecodable"
@@ -120,14 +117,11 @@ def kind(path: Path, source: Source) -> str:
     """The format of a file, as its source declares it or its name tells."""
     if source.format != "auto":
         return source.format
-    name = path.name.lower()
-    for packing in PACKINGS:
-        name = name.removesuffix(packing)
-    if found := next((kind for ending, kind in KINDS.items() if name.endswith(ending)), ""):
+    if found := next((kind for ending, kind in KINDS.items() if bare(path).endswith(ending)), ""):
         return found
     raise Problem(
         f"The name {path.name} does not tell what is in the file. {_say(source, 'format', 'text')} Or jsonl, parquet, "
-        f"squad or wikipedia; known endings are {', '.join(KINDS)}, each also with {', '.join(PACKINGS)}."
+        f"squad or wikipedia; known endings are {', '.join(KINDS)}, each also with {', '.join(ENDINGS)}."
     )
 
 
@@ -165,7 +159,7 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
             yield number, line.rstrip("\r\n")
     except UnicodeError as error:
         raise Problem(f"{path} is not text in {source.encoding} after line {number:,} ({error}). {cure}") from None
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except BROKEN as error:
         raise Problem(f"{path} breaks off or is damaged after line {number:,} ({error}). Fetch it again.") from None
     finally:
         text.detach()
@@ -282,7 +276,7 @@ def _wikipedia(path: Path, source: Source, stream: BinaryIO) -> Iterator[Documen
                 root.clear()
     except ET.ParseError as error:
         raise Problem(f"{path} breaks off or is no XML after page {pages:,} ({error}). Fetch it again.") from None
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except BROKEN as error:
         raise Problem(f"{path} breaks off or is damaged after page {pages:,} ({error}). Fetch it again.") from None
     if not pages:
         raise Problem(f"{path} has no page in it. A dump is named like enwiki-20240101-pages-articles.xml.bz2.")

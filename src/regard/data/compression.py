@@ -1,7 +1,9 @@
-"""Bytes out of files that are packed or not, told by their first bytes; one that breaks off is a `Problem`."""
+"""Bytes out of files that are packed or not, told by their first bytes, and into them, told by their name."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import lzma
 import zlib
@@ -11,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from regard.data.corpus import PACKED
 from regard.errors import Problem
 
-ZSTANDARD = b"\x28\xb5\x2f\xfd"
+ENDINGS = (".gz", ".xz", ".bz2", ".zst")
+BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what reading a file raises that breaks off or is damaged
+
+
+def bare(path: Path) -> str:
+    """A file's name in small letters, without the ending that says how it is packed."""
+    name = path.name.lower()
+    return name.removesuffix(next((ending for ending in ENDINGS if name.endswith(ending)), ""))
 
 
 @dataclass(slots=True)
@@ -26,19 +34,34 @@ class Progress:
 
 @contextmanager
 def opened(path: Path, progress: Progress) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a file, told by its first bytes; what damage raises becomes a `Problem`."""
+    """The unpacked bytes of a file; what damage raises becomes a `Problem`, where no reader has said more."""
     try:
-        with path.open("rb") as raw:
-            counted = io.BufferedReader(_Counted(raw, progress), 1 << 20)
-            start = counted.peek(6)[:6]
-            opener: Callable[..., Any] | None = _Zstandard if start.startswith(ZSTANDARD) else None
-            for magic, packed in PACKED.items():
-                opener = packed if start.startswith(magic) else opener
-            yield io.BufferedReader(opener(counted), 1 << 20) if opener else counted
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise Problem(f"{path} breaks off or is damaged ({error}). Fetch it again, and call again.") from None
+        raw = path.open("rb")
     except OSError as error:
-        raise Problem(f"{path} cannot be read to its end: {error.strerror or error}. Fetch it again.") from None
+        raise Problem(f"{path} cannot be read: {error.strerror}. Check its permissions.") from None
+    try:
+        with raw:
+            counted = io.BufferedReader(_Counted(raw, progress), 1 << 16)
+            start = counted.peek(6)[:6]
+            # By content, not by name: downloads are often unpacked on the way.
+            opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+            yield io.BufferedReader(opener(counted), 1 << 20) if opener else counted
+    except BROKEN as error:
+        raise Problem(f"{path} breaks off or is damaged ({error}). Fetch it again.") from None
+
+
+def packed(data: bytes, path: Path) -> bytes:
+    """The bytes for a file of this name, packed as its ending asks."""
+    match path.suffix.lower():
+        case ".gz":
+            return gzip.compress(data, mtime=0)  # the same bytes at any time
+        case ".xz":
+            return lzma.compress(data)
+        case ".bz2":
+            return bz2.compress(data)
+        case ".zst":
+            return _zstandard().ZstdCompressor().compress(data)  # type: ignore[no-any-return]
+    return data
 
 
 class _Counted(io.RawIOBase):
@@ -60,10 +83,7 @@ class _Zstandard(io.RawIOBase):
     """Bytes out of Zstandard frames; unlike the library's own reader, it complains of a frame that breaks off."""
 
     def __init__(self, packed: BinaryIO) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise Problem("Files in .zst are unpacked by zstandard. Run: pip install 'regard[corpus]'") from None
+        zstandard = _zstandard()
         # Frames made with --long may ask for as much as 2 GB at once, as published dumps do.
         self._new = zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj
         self._packed, self._error = packed, zstandard.ZstdError
@@ -89,3 +109,16 @@ class _Zstandard(io.RawIOBase):
         size = min(len(buffer), len(self._out))
         buffer[:size], self._out = self._out[:size], self._out[size:]
         return size
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise Problem("Files in .zst are read and written by zstandard. Run: pip install 'regard[corpus]'") from None
+    return zstandard
+
+
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open, b"\x28\xb5\x2f\xfd": _Zstandard,
+}  # fmt: skip
