@@ -4,6 +4,7 @@ import json
 import lzma
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -205,13 +206,14 @@ def test_a_run_that_is_refused_leaves_its_folder_open(novel, tmp_path):
     assert before != later == (out / "recipe.toml").read_text()
 
 
-def test_a_vocabulary_of_other_words_is_refused(made, novel, tmp_path):
+@pytest.mark.parametrize("word", ["sailor", "[PAD]"])  # the very first token as well
+def test_a_vocabulary_of_other_words_is_refused(word, made, novel, tmp_path):
     parent, *_ = made
     other = tmp_path / "vocab"
     shutil.copytree(parent / "vocab", other)
     whole = (other / "tokenizer.json").read_text()
-    (other / "tokenizer.json").write_text(whole.replace('"sailor"', '"saylor"'))
-    with pytest.raises(Problem, match="'saylor' in the vocabulary and 'sailor' in"):
+    (other / "tokenizer.json").write_text(whole.replace(f'"{word}"', '"saylor"'))
+    with pytest.raises(Problem, match=re.escape(f"'saylor' in the vocabulary and '{word}' in")):
         pretrain(recipe(tmp_path / "run", novel, "budget=2steps", f"model.name={parent}", f"text.vocabulary={other}"))
 
 

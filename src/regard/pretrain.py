@@ -127,7 +127,8 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
                 f"The vocabulary has {text.tokenizer.size:,} ids and {shape.name} has vectors for "
                 f"{origin.config.vocabulary:,}. Leave text.vocabulary out, and it is the model's own."
             )
-        if other := next((n for n in range(text.tokenizer.size) if text.tokenizer.token(n) != own.token(n)), None):
+        other = next((n for n in range(text.tokenizer.size) if text.tokenizer.token(n) != own.token(n)), None)
+        if other is not None:
             raise Problem(
                 f"Token {other:,} is '{text.tokenizer.token(other)}' in the vocabulary and '{own.token(other)}' in "
                 f"{shape.name}, whose vectors would stand for other words. Leave text.vocabulary out, and it is the "

@@ -27,6 +27,7 @@ from regard.lens.look import Look
 from regard.model import checkpoint as checkpoints
 from regard.model.encoder import lower_precision
 from regard.model.heads import Model
+from regard.model.precision import has_bfloat16
 from regard.model.taps import Edit as TapEdit
 from regard.model.taps import Tap
 from regard.text.tokenizer import Tokenizer
@@ -280,7 +281,8 @@ def load(
     model = build(origin, card, kernel=kernel)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     model.to(place)
-    if precision == "bfloat16" or (precision == "auto" and place.startswith("cuda")):
+    fast = place.startswith("cuda") and has_bfloat16(torch.device(place))
+    if precision == "bfloat16" or (precision == "auto" and fast):
         lower_precision(model.encoder)
     system = System(tokenizer, model, origin, card)
     with suppress(Problem):  # figures that nobody can read are no reason not to load

@@ -1,6 +1,7 @@
 """All kernels compute what `reference` computes, and the reference computes the formula."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -217,6 +218,29 @@ def test_the_first_rows_alone_are_those_of_the_reference(lengths, heads, width, 
         found.append([mixed, *torch.autograd.grad(mixed.square().sum(), (query, key, value))])
     for ours, law in zip(*found, strict=True):
         torch.testing.assert_close(ours, law, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("width", [4, 26])
+def test_heads_that_are_filled_up_mix_the_same(width, draw_encodings):
+    packed = pack(draw_encodings([5, 3]))
+    parts = [torch.randn(8, 2, width, dtype=torch.float64) for _ in range(3)]
+    given = {"packed": packed, "scale": width**-0.5, "noise": None, "lse": True}
+    mixed, lse = attention.attend(*parts, **given)
+    filled, same = attention.attend(*map(kernels._filled, parts), **given)
+    assert filled.shape[-1] % 8 == 0
+    torch.testing.assert_close((filled[..., :width], same), (mixed, lse), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "dtype", "capability", "taken"),
+    [
+        (64, torch.bfloat16, (9, 0), True), (26, torch.bfloat16, (8, 0), True), (64, torch.bfloat16, (7, 5), False),
+        (264, torch.bfloat16, (9, 0), False), (64, torch.float32, (9, 0), False),
+    ],
+)  # fmt: skip
+def test_which_heads_flash_attention_takes(width, dtype, capability, taken, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert kernels._flash_takes(SimpleNamespace(is_cuda=True, dtype=dtype, shape=(3, 2, width))) is taken
 
 
 @pytest.mark.parametrize("matrix_instructions", [False, True])

@@ -7,12 +7,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regard.batch import Encoding, Hidden
 from regard.data.packing import pack
+from regard.model import cost
 from regard.model.config import EncoderConfig
 from regard.model.cost import (
     borrow_operations,
     detector_operations,
     encoder_operations,
     pair_operations,
+    peak,
     sample_operations,
     word_operations,
 )
@@ -44,6 +46,19 @@ def batch():
     packed = pack([Encoding(np.full(size, 5), np.zeros(size, dtype=np.int64)) for size in (7, 16, 16, 30)])
     places = torch.arange(1, 69, 4)
     return Hidden(packed, places, packed.ids[places], torch.zeros_like(places), torch.tensor([0, 1, 1, 0]))
+
+
+@pytest.mark.parametrize(("slow", "size"), [(1e-3, 2048), (0.05, 512), (3.0, 256)])
+def test_where_products_are_slow_smaller_ones_are_timed(slow, size, monkeypatch):
+    timed = []
+
+    def seconds(size, device, precision):
+        timed.append(size)
+        return slow * (size / 256) ** 3 if slow > 1e-3 else slow
+
+    monkeypatch.setattr(cost, "_seconds", seconds)
+    found = peak(torch.device("cpu"), torch.float32, rounds=3)
+    assert timed[-3:] == [size] * 3 and found == 2 * size**3 / seconds(size, None, None)
 
 
 def test_words_and_pairs_cost_what_is_done(batch):

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +114,20 @@ def test_evaluations_come_as_often_as_asked_and_patience_ends_the_run(model):
     assert ended.stopped
     assert len(calls) == 3
     assert kept == [1, 2]
+
+
+def test_a_run_that_is_stopped_while_its_last_step_is_saved_stops(model):
+    before, saved = signal.signal(signal.SIGINT, signal.default_int_handler), []
+
+    def save(state):
+        saved.append(state["progress"]["step"])
+        if saved == [1, 2, 3]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(model, Limits(steps=3, bfloat16=False, save_seconds=0), Outside(save=save))
+    signal.signal(signal.SIGINT, before)
+    assert saved == [1, 2, 3, 3]
 
 
 def test_a_loss_that_is_no_number_is_a_problem(model):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from regard.model.config import EncoderConfig
 
-SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is timed
+SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is timed, at most
+SLOW = 0.1  # seconds: matrices whose product takes longer are large enough, as where bfloat16 is emulated
 
 
 def encoder_operations(config: EncoderConfig, lengths: NDArray[np.int64], asked: float) -> float:
@@ -57,13 +58,16 @@ def detector_operations(config: EncoderConfig, tokens: float) -> float:
 
 def peak(device: torch.device, precision: torch.dtype, *, rounds: int = 5) -> float:
     """Operations a second that this machine reaches in products of large square matrices, best of some rounds."""
-    size = SIZES.get(device.type, 2048)
+    size, most = 256, SIZES.get(device.type, 2048)
+    _seconds(size, device, precision)
+    while size < most and _seconds(size, device, precision) < SLOW:
+        size *= 2
+    return 2.0 * size**3 / min(_seconds(size, device, precision) for _ in range(rounds))
+
+
+def _seconds(size: int, device: torch.device, precision: torch.dtype) -> float:
     a, b = (torch.randn(size, size, device=device).to(precision) for _ in range(2))
-
-    def once() -> float:
-        began = time.perf_counter()
-        (a @ b)[0, 0].item()  # waits for the device
-        return time.perf_counter() - began
-
-    once()
-    return 2.0 * size**3 / min(once() for _ in range(rounds))
+    (a[:1] @ b[:, :1]).item()  # waits for the device
+    began = time.perf_counter()
+    (a @ b)[0, 0].item()
+    return time.perf_counter() - began

@@ -44,6 +44,8 @@ class Kernel:
     excels: Callable[[Tensor, Packed], bool] = lambda query, packed: False
 
 
+AMPERE = 8, 0  # compute capability
+
 # On a CPU the tail of a row of scores that fills no vector register is computed number by number, which in bfloat16
 # takes longer than padding does, and a mask costs nothing; in float32 the two are even (all measured).
 FUSED = Padding(step=16, cost=1024)
@@ -72,8 +74,10 @@ def _with_lse(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float
             q, k, v, attn_mask=bias, scale=scale
         )
     else:
-        out, denominator, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, scale=scale)
-    return out, denominator[..., : q.shape[2]]
+        out, denominator, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+            *map(_filled, (q, k, v)), bias, True, scale=scale
+        )
+    return out[..., : v.shape[-1]], denominator[..., : q.shape[2]]
 
 
 def varlen(
@@ -82,19 +86,30 @@ def varlen(
     """Flash attention over packed sequences in one call (Dao 2023), on CUDA in half precision."""
     from torch.nn.attention.varlen import AuxRequest, varlen_attn
 
-    longest = max(packed.lengths)
+    longest, width = max(packed.lengths), query.shape[-1]
     found = varlen_attn(
-        query, key, value, packed.bounds, packed.bounds, longest, longest,
+        _filled(query), _filled(key), _filled(value), packed.bounds, packed.bounds, longest, longest,
         scale=scale, return_aux=AuxRequest(lse=True) if lse else None,
     )  # fmt: skip
     if not lse:
-        return found, None  # type: ignore[return-value]
+        return found[..., :width], None  # type: ignore[call-overload]
     out, denominator = found
+    out = out[..., :width]
     return out, denominator.transpose(0, 1) if denominator.shape[0] == query.shape[1] else denominator
+
+
+def _filled(part: Tensor) -> Tensor:
+    """Heads filled up with zeros to a width that a GPU's kernels take, a multiple of 8: no product changes."""
+    return F.pad(part, (0, -part.shape[-1] % 8)) if part.shape[-1] % 8 else part
 
 
 def _is_half(query: Tensor) -> bool:
     return query.dtype in (torch.bfloat16, torch.float16)
+
+
+def _flash_takes(query: Tensor) -> bool:
+    """Whether there is flash attention for it: from the Ampere generation on, and for heads of at most 256."""
+    return query.is_cuda and _is_half(query) and query.shape[-1] <= 256 and torch.cuda.get_device_capability() >= AMPERE
 
 
 # On a CPU without matrix instructions (AMX) the explicit products of bfloat16 outrun PyTorch's fused kernel until the
@@ -110,7 +125,7 @@ def _explicit_is_faster(query: Tensor, packed: Packed) -> bool:
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        Kernel("varlen", varlen, lambda query, noise, lse: query.is_cuda and noise is None and _is_half(query)),
+        Kernel("varlen", varlen, lambda query, noise, lse: noise is None and _flash_takes(query)),
         Kernel("sdpa", sdpa, lambda query, noise, lse: noise is None),
         Kernel(
             "grouped",

@@ -52,9 +52,3 @@ class Interrupts:
         while self._before:
             number, before = self._before.popitem()
             signal.signal(number, before)
-
-
-def obey(asked: bool) -> None:
-    """Raises KeyboardInterrupt where that was asked for."""
-    if asked:
-        raise KeyboardInterrupt

@@ -15,8 +15,9 @@ from torch import nn
 
 from regard.batch import Packed
 from regard.errors import Problem
+from regard.model.precision import has_bfloat16
 from regard.train import state as states
-from regard.train.interrupts import Interrupts, obey
+from regard.train.interrupts import Interrupts
 from regard.train.objectives import Objective
 from regard.train.optim import Optimizer
 from regard.train.plans import Plan, Progress
@@ -82,13 +83,11 @@ def fit(
     With `resume`, the state that `outside.save` was given, it goes on to the same bits as a run that never stopped.
     Raises KeyboardInterrupt once it is interrupted and saved.
     """
-    now = Progress()
-    if resume is not None:
-        now = _restore(resume, model, optimizer)
+    now = _restore(resume, model, optimizer)
     device = next(model.parameters()).device
     window, saved, began = _Window(), time.monotonic(), time.monotonic() - now.seconds
     with Interrupts(hold=outside.save is not None) as interrupts:
-        while not now.stopped and (share := plan.progress(now)) < 1:
+        while not (interrupts.asked or now.stopped) and (share := plan.progress(now)) < 1:
             model.train()
             cooled = plan.cooled(share)
             if outside.branch and cooled > 0 and not now.cooling:
@@ -115,15 +114,15 @@ def fit(
             if now.step % plan.log_steps == 0 or now.step == 1:
                 outside.log(window.row(now, plan.progress(now), optimizer.learning_rate * factor, norm))
             if outside.evaluate and plan.due(now, share):
-                window.check(now)
-                _evaluate(now, optimizer, plan, outside)
-                window.since += time.monotonic() - began - now.seconds  # no part of the speed of training
-            asked = interrupts.asked
-            if outside.save and (asked or time.monotonic() - saved > plan.save_seconds):
+                _evaluate(now, optimizer, plan, outside, window)
+            if outside.save and time.monotonic() - saved > plan.save_seconds:
                 window.check(now)
                 outside.save(_state(now, model, optimizer))
                 saved = time.monotonic()
-            obey(asked)
+        if outside.save and interrupts.asked:
+            window.check(now)
+            outside.save(_state(now, model, optimizer))
+            raise KeyboardInterrupt
     if window.losses:  # the steps since the last row
         outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it
@@ -134,18 +133,17 @@ def fit(
 
 def in_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether products are taken in bfloat16; `auto` is where the device has instructions for them."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    # On processors without the instructions bfloat16 is emulated, and slower than float32.
-    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
 
 
 def _precision(device: torch.device, bfloat16: bool) -> AbstractContextManager[None]:
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
 
 
-def _evaluate(now: Progress, optimizer: Optimizer, plan: Plan, outside: Outside) -> None:
+def _evaluate(now: Progress, optimizer: Optimizer, plan: Plan, outside: Outside, window: _Window) -> None:
     assert outside.evaluate is not None
+    window.check(now)
+    began = time.monotonic()
     optimizer.flush()
     found = outside.evaluate()
     now.evaluated += 1
@@ -164,6 +162,7 @@ def _evaluate(now: Progress, optimizer: Optimizer, plan: Plan, outside: Outside)
         }
         outside.keep_best()
     now.stopped = 0 < plan.patience <= now.without_progress
+    window.since += time.monotonic() - began  # no part of the speed of training
 
 
 def _better(found: Evaluation, best: dict[str, Any]) -> bool:
@@ -183,7 +182,9 @@ def _state(now: Progress, model: nn.Module, optimizer: Optimizer) -> dict[str, A
     }
 
 
-def _restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> Progress:
+def _restore(state: dict[str, Any] | None, model: nn.Module, optimizer: Optimizer) -> Progress:
+    if state is None:
+        return Progress()
     model.load_state_dict(state["model"])
     optimizer.restore(state["optimizer"])
     states.set_random_state(state["random"])

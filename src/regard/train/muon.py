@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regard.model.precision import has_bfloat16
+
 MOMENTUM = 0.95
 QUINTIC = 3.4445, -4.7750, 2.0315  # brings singular values to about 1 in so many rounds (Jordan et al. 2024)
 ROUNDS = 5
@@ -50,10 +52,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About U V^T for each U S V^T: (n, rows, columns), in bfloat16, which is enough for what is about right anyway."""
+    """About U V^T for each U S V^T: (n, rows, columns).
+
+    In bfloat16 where that is fast: it is enough for what is about right anyway.
+    """
     a, b, c = QUINTIC
     wide = matrices.shape[1] <= matrices.shape[2]
-    x = (matrices if wide else matrices.mT).bfloat16()
+    x = matrices if wide else matrices.mT
+    x = x.bfloat16() if has_bfloat16(x.device) else x.float()
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     for _ in range(ROUNDS):
         square = x @ x.mT
