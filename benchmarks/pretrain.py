@@ -117,7 +117,7 @@ def read(options: argparse.Namespace, path: Path, folder: Path) -> dict[str, Any
     wanted = (WARM + options.steps) * options.batch_tokens
     texts = some((line for line in Corpus(path).lines() if line.strip()), tokenizer, wanted)
     tokens = write(folder / "tokens", (Document("\n".join(sentences(t)), language(t)) for t in texts), tokenizer)
-    rows = [encoding.ids for _, encoding in of_tokens(tokens, tokenizer, length=LENGTH)]
+    rows = [passage.encoding.ids for passage in of_tokens(tokens, tokenizer, length=LENGTH)]
     lengths = [len(row) for row in rows]
     if sum(lengths) < 0.9 * wanted:
         raise SystemExit(f"{path} has {sum(lengths):,} tokens, not {wanted:,}. Lower --steps, or name a longer file.")

@@ -104,7 +104,7 @@ def _guesses(found: dict[str, Any]) -> str:
     def of(name: str) -> str:
         score, form = found[name], ".2f" if name in ("loss", "pseudo") else ".1%"
         if math.isnan(score["low"]):
-            return f"{score['value']:{form}} (of one passage)"
+            return f"{score['value']:{form}} (of one document)"
         return f"{score['value']:{form}} [{score['low']:{form}}, {score['high']:{form}}]"
 
     said = f"{found['language']}: top-1 {of('top1')}, top-5 {of('top5')}, loss {of('loss')}"

@@ -41,12 +41,12 @@ def passages(system):
 
 def test_the_shares_are_those_of_one_passage_at_a_time(system, passages, monkeypatch):
     model, (first, last, alphabet) = system.model, frame(system.tokenizer)
-    encodings = [e for _, e in passages]
+    encodings = [e for _, e, _ in passages]
     places = hidden(encodings, alphabet, Masking(0.5, "token", 1.0, 0.0, 0.0), seed=2)
     # Of each place the likeliest word, so that what is drawn does not depend on the order of passages.
     monkeypatch.setattr(model.words, "sample", lambda states, word, chance: model.words(states, word).argmax(-1))
     counts = {name: np.zeros(4) for name in ("en", "zh")}
-    for (language, encoding), own in zip(passages, places, strict=True):
+    for (language, encoding, _), own in zip(passages, places, strict=True):
         packed, at = pack([encoding]), torch.from_numpy(own)
         truth = packed.ids[at]
         packed.ids[at] = alphabet.mask
@@ -64,6 +64,9 @@ def test_the_shares_are_those_of_one_passage_at_a_time(system, passages, monkeyp
             assert score.value == pytest.approx(value) and score.n == n > 50
             assert score.low < score.value < score.high
     assert len(found) == 4
+    one = detected(model, model, system.tokenizer, [p._replace(document=0) for p in passages], rate=0.5, seed=2)
+    assert {name: score.value for name, score in one.items()} == {name: score.value for name, score in found.items()}
+    assert all(np.isnan([score.low, score.high]).all() for score in one.values())
 
 
 def test_the_same_words_are_drawn_on_each_call_and_nothing_is_left_changed(system, passages):

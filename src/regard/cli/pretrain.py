@@ -139,14 +139,15 @@ def _show(found: list[Guesses]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), title="95 % intervals over passages", title_justify="left")
-    for column in ("", "passages", "hidden", "top-1", "top-5", "loss,\nnats", "pseudo-\nperplexity"):
+    table = Table(box=None, padding=(0, 2, 0, 0), title="95 % intervals over texts", title_justify="left")
+    for column in ("", "texts", "passages", "hidden", "top-1", "top-5", "loss,\nnats", "pseudo-\nperplexity"):
         table.add_column(column, justify="right" if column else "left")
     for own in found:
         shares = [f"{s.value:.1%}\n" + _interval(100 * s.low, 100 * s.high, ".1f") for s in (own.top1, own.top5)]
         loss = f"{own.loss.value:.3f}\n" + _interval(own.loss.low, own.loss.high, ".3f")
         single = own.pseudo and f"{own.pseudo.value:,.1f}\n" + _interval(own.pseudo.low, own.pseudo.high, ",.1f")
-        table.add_row(own.language, f"{own.passages:,}", f"{own.places:,}", *shares, loss, single or "")
+        counts = [f"{number:,}" for number in (own.documents, own.passages, own.places)]
+        table.add_row(own.language, *counts, *shares, loss, single or "")
     Console().print(table)
     for own in found:
         if own.unknown:
@@ -154,4 +155,4 @@ def _show(found: list[Guesses]) -> None:
 
 
 def _interval(low: float, high: float, form: str) -> str:
-    return "of one passage" if math.isnan(low) else f"{low:{form}}-{high:{form}}"
+    return "of one text" if math.isnan(low) else f"{low:{form}}-{high:{form}}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,13 @@ from regard.data.pretraining import frame, framed
 from regard.data.tokens import Document, Tokens, write
 from regard.text.tokenizer import Tokenizer
 
-Passage = tuple[str, Encoding]  # its language; [CLS] ... [SEP] with the number of each token's word, -1 for these two
+
+class Passage(NamedTuple):
+    """A sequence to measure on, and whose it is."""
+
+    language: str
+    encoding: Encoding  # [CLS] ... [SEP] with the number of each token's word, -1 for these two
+    document: int  # what one document says of a model is no news in its next passage
 
 
 def of_tokens(
@@ -38,7 +45,8 @@ def of_tokens(
     found: list[Passage] = []
     for row in chosen:
         ids, words, segments = framed(tokens, first, last, rows[row, :2].tolist())
-        found.append((tokens.languages[languages[row]], Encoding(ids, segments, words=words)))
+        encoding = Encoding(ids, segments, words=words)
+        found.append(Passage(tokens.languages[languages[row]], encoding, int(rows[row, 2])))
     return found
 
 

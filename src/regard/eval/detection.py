@@ -13,8 +13,8 @@ from regard.data.masking import Masking
 from regard.data.passages import Passage
 from regard.data.pretraining import frame
 from regard.errors import Problem
-from regard.eval.words import blanked, check, hidden
-from regard.measure.resample import percentiles, resampled_sums
+from regard.eval.words import blanked, by_document, check, hidden
+from regard.measure.resample import over_first, percentiles
 from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
@@ -32,7 +32,7 @@ def detected(
     rate: float = 0.15,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """The shares of replaced and of original tokens that are taken for what they are; intervals by resampling passages.
+    """The shares of replaced and of original tokens that are taken for what they are; intervals resample documents.
 
     One alone says little: who takes all tokens for original ones is right of nine in ten. Hidden from the generator is
     what `eval.words.guesses` hides of the passages; its words are drawn by the seed, the same on each call. Both models
@@ -43,9 +43,9 @@ def detected(
         raise Problem(
             "This model has no head that detects replaced tokens. Pre-train one with train.objective=replaced."
         )
-    check(generator, max((len(e.ids) for _, e in passages), default=0))
+    check(generator, max((len(p.encoding.ids) for p in passages), default=0))
     first, last, alphabet = frame(tokenizer)
-    encodings, device = [e for _, e in passages], next(discriminator.parameters()).device
+    encodings, device = [p.encoding for p in passages], next(discriminator.parameters()).device
     places = hidden(encodings, alphabet, Masking(rate, unit, 1.0, 0.0, 0.0), seed=seed)
     chance = torch.Generator(device).manual_seed(seed)  # none of the training's own
     table = np.zeros((len(passages), 4))  # replaced tokens, and those found; original ones, and those left as they are
@@ -61,22 +61,21 @@ def detected(
             wrong = replaced[plain]
             facts = torch.stack([wrong, wrong & said, ~wrong, ~wrong & ~said], 1).cpu().numpy()
             np.add.at(table, owners, facts)
-    languages = np.array([language for language, _ in passages])
+    languages = np.array([p.language for p in passages])
     found: dict[str, Score] = {}
     for language in np.unique(languages):
-        own = table[languages == language]
-        found |= _scored(str(language), own, resampled_sums(own, seed=seed))
+        these = np.flatnonzero(languages == language)
+        found |= _scored(str(language), by_document(table[these], [passages[row] for row in these.tolist()]), seed)
     return found
 
 
-def _scored(language: str, table: NDArray[np.float64], again: NDArray[np.float64]) -> dict[str, Score]:
+def _scored(language: str, table: NDArray[np.float64], seed: int) -> dict[str, Score]:
     """The two shares of a language, but for one that has no such token."""
-    sums, found = table.sum(0), {}
+    found = {}
     for name, column in (("replaced", 0), ("original", 2)):
-        if sums[column]:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                interval = percentiles(again[:, column + 1] / again[:, column])
+        if number := int(table[:, column].sum()):
+            means, again = over_first(table[:, column : column + 2], seed=seed)
             found[f"{name} tokens in {language}"] = Score(
-                f"accuracy of {name} tokens", float(sums[column + 1] / sums[column]), *interval, int(sums[column])
+                f"accuracy of {name} tokens", float(means[1]), *percentiles(again[:, 1]), number
             )
     return found

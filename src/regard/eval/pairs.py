@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from regard.data.packing import cut
 from regard.data.pairs import Pairs
 from regard.data.passages import drawn
 from regard.errors import Problem
-from regard.measure.resample import wilson
+from regard.measure.resample import over_first, percentiles, wilson
 from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
 
 
 def told_apart(model: Model, pairs: Pairs, *, most: int, seed: int = 0) -> dict[str, Score]:
-    """The share of pairs that are taken for what they are, with Wilson's interval; half of them are true.
+    """The share of pairs that are taken for what they are, half of them true ones; intervals by resampling documents.
 
     Of each language sequences are drawn by the seed until they have `most` tokens or just more. The model sees them as
     they come in the first epoch of `pairs`, and is left as it was found. A language is left out where all its pairs are
@@ -28,15 +30,23 @@ def told_apart(model: Model, pairs: Pairs, *, most: int, seed: int = 0) -> dict[
     with at_rest(model):
         for number, language in enumerate(pairs.tokens.languages):
             own = rows[pairs.languages[rows] == number]
-            truth, guesses = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+            table, false = np.zeros((len(pairs.tokens.documents), 2)), False  # pairs of a document, and those told
             for span in cut(pairs.lengths[own].tolist(), BATCH_TOKENS):
                 batch = pairs.batch(0, own[span])
-                pooled = model(batch.packed.to(device), hidden=False).pooled
-                truth.append(batch.pairs.numpy())
-                guesses.append(model.pairs(pooled).argmax(-1).cpu().numpy())
-            labels, said = np.concatenate(truth), np.concatenate(guesses)
-            if (labels == 1).any():
-                right = int((said == labels).sum())
-                asked = int((labels >= 0).sum())
-                found[language] = Score("accuracy of pairs", right / asked, *wilson(right, asked), asked)
+                said = model.pairs(model(batch.packed.to(device), hidden=False).pooled).argmax(-1).cpu()
+                facts = torch.stack([batch.pairs >= 0, said == batch.pairs], 1).numpy()
+                owners, *_ = pairs.texts(0, own[span])
+                np.add.at(table, pairs.sequences[owners, 2], facts)
+                false |= bool((batch.pairs == 1).any())
+            if false:
+                found[language] = _score(table[table[:, 0] > 0], seed)
     return found
+
+
+def _score(table: NDArray[np.float64], seed: int) -> Score:
+    """Of documents' pairs, and how many of them are told; where all are, a resample would say no more."""
+    documents, (pairs, told) = len(table), table.sum(0)
+    interval = percentiles(over_first(table, seed=seed)[1][:, 1])
+    if told in (0, pairs):
+        interval = wilson(told / pairs * documents, documents)
+    return Score("accuracy of pairs", told / pairs, *interval, int(pairs))

@@ -39,8 +39,8 @@ def samples(model: Model, tokenizer: Tokenizer, passages: Sequence[Passage], *, 
     """The beginnings of some passages of each language, of which 15 % of the tokens are hidden, and what is guessed."""
     _, last, alphabet = frame(tokenizer)
     chosen = []
-    for language in dict.fromkeys(language for language, _ in passages):
-        own = [encoding for found, encoding in passages if found == language]
+    for language in dict.fromkeys(p.language for p in passages):
+        own = [p.encoding for p in passages if p.language == language]
         chosen += own[:: max(1, len(own) // SAMPLES)][:SAMPLES]
     short = [_beginning(encoding, last) for encoding in chosen]
     out = []
@@ -97,7 +97,7 @@ def _scores(found: Sequence[Guesses]) -> str:
         for score in (own.top1, own.top5, own.loss, own.pseudo)
         if score is not None
     ]
-    caption = "Each hidden token stands for itself; intervals by resampling passages."
+    caption = "Each hidden token stands for itself; intervals by resampling documents."
     return table(head, rows, caption=caption, numbers=(2, 3, 5))
 
 

@@ -17,7 +17,7 @@ from regard.data.packing import batches
 from regard.data.passages import Passage, drawn
 from regard.data.pretraining import frame
 from regard.errors import Problem
-from regard.measure.resample import percentiles, resampled_sums
+from regard.measure.resample import over_first, percentiles
 from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
@@ -30,9 +30,10 @@ GPU_TOKENS = 16 * BATCH_TOKENS  # of a batch: a GPU is idle below
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """How well the hidden words of a language are guessed; intervals by resampling passages."""
+    """How well the hidden words of a language are guessed; intervals by resampling documents."""
 
     language: str
+    documents: int
     passages: int
     places: int  # hidden tokens
     unknown: int  # of these, tokens that are [UNK], where nothing but [UNK] is right
@@ -66,8 +67,8 @@ def guesses(
     that guesses no words, and for passages longer than it reads.
     """
     _, _, alphabet = frame(tokenizer)
-    check(model, max((len(e.ids) for _, e in passages), default=0))
-    encodings, languages = [e for _, e in passages], np.array([language for language, _ in passages])
+    check(model, max((len(p.encoding.ids) for p in passages), default=0))
+    encodings, languages = [p.encoding for p in passages], np.array([p.language for p in passages])
     places = hidden(encodings, alphabet, Masking(rate, unit, 1.0, 0.0, 0.0), seed=seed)
     plain = [np.flatnonzero(words_of(e) >= 0) for e in encodings]
     rows = drawn(np.array([len(own) for own in plain], dtype=np.int64), languages, pseudo, seed)
@@ -78,13 +79,24 @@ def guesses(
     owners = np.repeat(np.arange(len(encodings)), [len(own) for own in places])
     truth = np.concatenate([owners[:0], *(e.ids[own] for e, own in zip(encodings, places, strict=True))])
     unknown = truth == tokenizer.number("[UNK]")
-    own, size = slice(len(owners)), len(encodings)
-    table = _sums(owners, size, ranks[own] < 1, ranks[own] < 5, losses[own], unknown)
+    many, size = slice(len(owners)), len(encodings)
+    table = _sums(owners, size, ranks[many] < 1, ranks[many] < 5, losses[many], unknown)
     single = _sums(np.array([row for row, _ in alone], dtype=np.int64), size, losses[len(owners) :])
-    return [
-        _scored(str(language), table[languages == language], single[languages == language], pseudo > 0, seed)
-        for language in np.unique(languages)
-    ]
+    found = []
+    for language in np.unique(languages):
+        these = np.flatnonzero(languages == language)
+        own = [passages[row] for row in these.tolist()]
+        ones = by_document(single[these], own) if pseudo else None
+        found.append(_scored(str(language), len(own), by_document(table[these], own), ones, seed))
+    return found
+
+
+def by_document(table: NDArray[np.float64], passages: Sequence[Passage]) -> NDArray[np.float64]:
+    """The rows of passages summed up by document, for those of one rise and fall together: (documents, columns)."""
+    _, owners = np.unique([p.document for p in passages], return_inverse=True)
+    out = np.zeros((owners.max(initial=-1) + 1, table.shape[1]))
+    np.add.at(out, owners, table)
+    return out
 
 
 def hidden(encodings: Sequence[Encoding], alphabet: Alphabet, rule: Masking, *, seed: int = 0) -> list[Places]:
@@ -170,27 +182,20 @@ def _sums(owners: Places, size: int, *facts: NDArray[Any]) -> NDArray[np.float64
     return np.stack([np.bincount(owners, fact, size) for fact in (np.ones(len(owners)), *facts)], 1)
 
 
-def _scored(language: str, table: NDArray[np.float64], single: NDArray[np.float64], pseudo: bool, seed: int) -> Guesses:
-    """The scores of a language from the sums of its passages."""
-    means, again = _means(table, seed)
+def _scored(
+    language: str, passages: int, table: NDArray[np.float64], single: NDArray[np.float64] | None, seed: int
+) -> Guesses:
+    """The scores of a language from the sums of its documents."""
+    means, again = over_first(table, seed=seed)
     places = int(table[:, 0].sum())
     top1, top5, loss = (
         Score(name, float(means[column]), *percentiles(again[:, column]), places)
         for column, name in enumerate(("top-1 accuracy", "top-5 accuracy", "loss"), 1)
     )
     perplexity = None
-    if pseudo:
+    if single is not None:
         chosen = single[single[:, 0] > 0]
-        means, again = _means(chosen, seed)
+        means, again = over_first(chosen, seed=seed)
         name, tokens = "pseudo-perplexity", int(chosen[:, 0].sum())
         perplexity = Score(name, float(np.exp(means[1])), *percentiles(np.exp(again[:, 1])), tokens)
-    return Guesses(language, len(table), places, int(table[:, 4].sum()), top1, top5, loss, perplexity)
-
-
-def _means(table: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums over the first of them, of all rows and of resampled ones; nan without a place, and of one row resampled."""
-    sums, again = table.sum(0), resampled_sums(table, seed=seed)
-    if np.count_nonzero(table[:, 0]) < 2:
-        again[:] = np.nan
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return sums / sums[0], again / again[:, :1]
+    return Guesses(language, len(table), passages, places, int(table[:, 4].sum()), top1, top5, loss, perplexity)

@@ -75,6 +75,18 @@ def resampled_sums(
     return np.concatenate([generator.multinomial(rows, counts / rows, size=size) @ table for size in sizes])
 
 
+def over_first(table: Array, *, seed: Seed = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each column sums up to over the first: (columns,), and the same of resampled rows, (resamples, columns).
+
+    It is nan where the first column sums up to nothing, and of resamples also where one row has all of it.
+    """
+    sums, again = np.asarray(table, dtype=np.float64).sum(0), resampled_sums(table, seed=seed)
+    if np.count_nonzero(table[:, 0]) < 2:
+        again[:] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums / sums[0], again / again[:, :1]
+
+
 def percentiles(values: Array, *, level: float = 0.95) -> Interval:
     """The middle share of the values; those that are undefined (nan) do not count, and none at all give nan."""
     defined = values[~np.isnan(values)]
