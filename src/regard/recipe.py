@@ -238,7 +238,7 @@ RANGES: dict[type, dict[str, tuple[float, bool, float]]] = {
         "text.length": (8, True, math.inf),
         "text.size": (10, True, 1_000_001),
         **dict.fromkeys(("train.embedding_rate", "train.epsilon"), (0, False, math.inf)),
-        "train.beta2": (0, False, 1),
+        "train.beta2": (0.9, False, 1),  # beta1: below it, rows that rest go on faster and faster
         **dict.fromkeys(("train.learning_rate", "train.muon_decay"), (0, True, math.inf)),
         "train.cooldown": (0, True, 1),
         "masking.rate": (0, False, 1),

@@ -110,6 +110,20 @@ def test_rounding_is_no_worse_than_that_of_dense_adamw(kind, weight_decay):
     assert lazy <= 1.5 * dense
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_a_row_that_rests_for_long_is_where_dense_adamw_would_have_it(weight_decay):
+    tables = [kind(torch.float64, weight_decay) for kind in (Lazy, Dense)]
+    some, other = torch.tensor([0]), torch.tensor([1])
+    for number in range(2000):
+        rows = some if number in (3, 4) else other
+        for table in tables:
+            table.read(rows)
+            table.step(PEAK * (number % 7), rows, torch.ones(1, WIDTH) * (1 + number % 3))
+    lazy, dense = (table.read(some) for table in tables)
+    assert (lazy - dense).abs().max() < 1e-9 * dense.abs().max()
+    assert len(tables[0].rows.past) == 2048 and len(tables[0].rows.state()["past"]) == 2001
+
+
 @pytest.mark.parametrize("pause", [1, 50, STEPS - 1])
 def test_a_restored_table_goes_on_to_the_same_bits(pause):
     straight, halted = Lazy(torch.float32, 0.01), Lazy(torch.float32, 0.01)

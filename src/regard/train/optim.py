@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regard.train.muon import Muon
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+NOTHING = 1e-18  # beside 1, in double precision
 
 
 class RowAdamW:
@@ -25,7 +26,8 @@ class RowAdamW:
 
     so `catch_up` replays any number of steps at once, just before the row is read. The only liberty is e_s: in these
     units dense AdamW's epsilon, epsilon sqrt((1 - beta_2^j) / beta_2^(j-s)), differs from step to step, and e_s is its
-    mean with the sum's own weights, which is exact to the first order of epsilon.
+    mean with the sum's own weights, which is exact to the first order of epsilon. What a step adds to sums that began
+    long before is nothing, as r to the power of the steps between is, so that a step costs the same however many were.
     """
 
     def __init__(
@@ -40,16 +42,12 @@ class RowAdamW:
         self.table, self.weight_decay, self.rate, self.betas, self.epsilon = table, weight_decay, rate, betas, epsilon
         self.first, self.second = torch.zeros_like(table), torch.zeros_like(table)
         self.last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
-        # For each step s: the decay D(s, now), the sum over the steps since, and the same sum with each step's epsilon
-        # as a further factor; a step more appends an entry.
-        self.decay = torch.ones(1, dtype=torch.float64)
-        self.pull = torch.zeros(1, dtype=torch.float64)
-        self.lean = torch.zeros(1, dtype=torch.float64)
-
-    @property
-    def steps(self) -> int:
-        """How many steps have been taken."""
-        return len(self.decay) - 1
+        # For each step s: log D(0, s), the sum over the steps since without what D(s, now) makes of all of it, and the
+        # same sum with each step's epsilon as a further factor. There is room for more steps than were taken.
+        self.steps, self.past = 0, torch.zeros(1024, 3, dtype=torch.float64)
+        r, e = betas[0] / math.sqrt(betas[1]), betas[0] / betas[1]
+        gaps = torch.arange(math.ceil(math.log(NOTHING) / math.log(e)), 0, -1, dtype=torch.float64)
+        self.fades = torch.stack([r**gaps, e**gaps], 1)  # (gaps, 2), the widest first
 
     @torch.no_grad()
     def catch_up(self, rows: Tensor) -> None:
@@ -61,10 +59,11 @@ class RowAdamW:
         since = self.last[rows]
         place, (beta1, beta2) = since.cpu(), self.betas
         gap = (self.steps - place).double()
-        epsilon = (self.lean[place] / self.pull[place]).nan_to_num(nan=self.epsilon)  # 0 / 0 while the rate is 0
+        decay, (pull, lean) = self._decay(place), self.past[place, 1:].unbind(1)
+        epsilon = (lean / pull).nan_to_num(nan=self.epsilon)  # 0 / 0 while the rate is 0
         decay, pull, epsilon, fade1, fade2 = (
             t.to(self.table.device, self.table.dtype).unsqueeze(1)
-            for t in (self.decay[place], self.pull[place], epsilon, beta1**gap, beta2**gap)
+            for t in (decay, decay * pull, epsilon, beta1**gap, beta2**gap)
         )
         m, v = self.first[rows], self.second[rows]
         self.table[rows] = self.table[rows] * decay - m / (v.sqrt() + epsilon) * pull
@@ -76,7 +75,7 @@ class RowAdamW:
         """Brings the whole table up to date, before something else reads it."""
         # Most of a vocabulary is never touched: it has no moments, and only decays.
         touched = self.second.any(1)
-        decay = self.decay[self.last.cpu()].to(self.table.device, self.table.dtype).masked_fill_(touched, 1.0)
+        decay = self._decay(self.last.cpu()).to(self.table.device, self.table.dtype).masked_fill_(touched, 1.0)
         self.table.mul_(decay.unsqueeze(1))
         self.last[~touched] = self.steps
         for rows in touched.nonzero().squeeze(1).split(8192):
@@ -86,7 +85,8 @@ class RowAdamW:
     def step(self, rate: float, *, excess: Tensor | None = None) -> None:
         """One step with the table's sparse gradient over `excess`; `catch_up` has been shown its rows."""
         rate *= self.rate
-        step, (beta1, beta2) = self.steps + 1, self.betas
+        self.steps += 1
+        step, (beta1, beta2) = self.steps, self.betas
         shrink = 1 - rate * self.weight_decay
         unit = rate * math.sqrt(1 - beta2**step) / (1 - beta1**step)
         if self.table.grad is not None:
@@ -98,21 +98,28 @@ class RowAdamW:
             denominator = v.sqrt().add_(self.epsilon * math.sqrt(1 - beta2**step))
             self.table[rows] = (self.table[rows] * shrink).addcdiv_(m, denominator, value=-unit)
             self.first[rows], self.second[rows], self.last[rows] = m, v, step
-        gaps, one = torch.arange(step, 0, -1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-        pull = unit * (beta1 / math.sqrt(beta2)) ** gaps
-        lean = unit * self.epsilon * math.sqrt(1 - beta2**step) * (beta1 / beta2) ** gaps
-        self.decay = torch.cat([self.decay * shrink, one])
-        self.pull = torch.cat([self.pull * shrink + pull, 0 * one])
-        self.lean = torch.cat([self.lean * shrink + lean, 0 * one])
+        if step == len(self.past):
+            self.past = torch.cat([self.past, torch.zeros_like(self.past)])
+        self.past[step, 0] = self.past[step - 1, 0] + math.log(shrink)
+        recent = self.past[max(0, step - len(self.fades)) : step]
+        scale = unit * torch.tensor([1.0, self.epsilon * math.sqrt(1 - beta2**step)], dtype=torch.float64)
+        undone = (recent[:, :1] - self.past[step, 0]).exp()  # what D takes away of a later step is not taken of it
+        recent[:, 1:] += undone * self.fades[-len(recent) :] * scale
+
+    def _decay(self, since: Tensor) -> Tensor:
+        """D(s, now) for some steps s."""
+        return (self.past[self.steps, 0] - self.past[since, 0]).exp()
 
     def state(self) -> dict[str, Tensor]:
         """Everything but the table itself."""
-        return {name: getattr(self, name) for name in ("first", "second", "last", "decay", "pull", "lean")}
+        moments = {name: getattr(self, name) for name in ("first", "second", "last")}
+        return moments | {"past": self.past[: self.steps + 1].clone()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Takes up a saved state."""
         for name, value in state.items():
             setattr(self, name, value.to(getattr(self, name).device))
+        self.steps = len(self.past) - 1
 
 
 class Optimizer:
