@@ -66,6 +66,28 @@ def test_two_processes_do_not_do_the_same_in_one_folder(taken):
         pass
 
 
+def test_who_waits_comes_in_when_the_other_is_gone(taken):
+    folder, kill = taken
+    with disk.alone(folder, "training", waiting=kill):
+        assert (folder / ".lock").exists()
+    assert not (folder / ".lock").exists()
+
+
+def test_only_what_the_disk_says_is_a_problem_of_the_disk(tmp_path):
+    def handling(error):
+        with disk.refusing(tmp_path):
+            try:
+                (tmp_path / "none").read_text()
+            except OSError:
+                raise error from None
+
+    for error in (KeyboardInterrupt(), KeyError("a bug")):
+        with pytest.raises(type(error)):
+            handling(error)
+    with pytest.raises(Problem, match="cannot be written: No such file"):
+        handling(RuntimeError("as torch's writer has it"))
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_in_which_a_process_trains_or_builds_is_left_alone(resume, taken, tmp_path):
     folder, _ = taken

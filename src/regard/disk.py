@@ -74,14 +74,16 @@ def folder_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone(folder: str | Path, doing: str) -> Iterator[None]:
+def alone(folder: str | Path, doing: str, *, waiting: Callable[[], object] | None = None) -> Iterator[None]:
     """Within, no other process does the same in a folder; raises `Problem` where one does.
 
-    The system lets go when a process ends, however it does. Nothing is held where there is no folder, where it cannot
-    be written to, or where the system knows no such locks. A process does not shut itself out: not to be nested.
+    Where `waiting` is given that is called instead, and the other one is waited for. The system lets go when a process
+    ends, however it does. Nothing is held where there is no folder, where it cannot be written to, or where the system
+    knows no such locks. A process does not shut itself out: not to be nested.
     """
     path = Path(folder) / LOCK
-    file = _lock(path, f"Another process is {doing} in {folder}. Wait until it is done, or name another folder.")
+    taken = f"Another process is {doing} in {folder}. Wait until it is done, or name another folder."
+    file = _lock(path, taken, waiting)
     try:
         yield
     finally:
@@ -90,23 +92,28 @@ def alone(folder: str | Path, doing: str) -> Iterator[None]:
             file.close()
 
 
-def _lock(path: Path, taken: str) -> BinaryIO | None:
+def _lock(path: Path, taken: str, waiting: Callable[[], object] | None) -> BinaryIO | None:
+    wait = False
     while fcntl is not None:
         try:
             file = path.open("ab")
         except OSError:
             break
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except FileNotFoundError:
             pass  # who held it has just removed it, and the next makes another
         except OSError as error:
             file.close()
-            if error.errno in (errno.EACCES, errno.EAGAIN):
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                break
+            if waiting is None:
                 raise Problem(taken) from None
-            break
+            waiting()
+            wait = True
+            continue
         file.close()
     return None
 
@@ -129,7 +136,7 @@ def refusing(path: Path) -> Iterator[None]:
         yield
     except Problem:
         raise  # of something else, such as a source that was read to fill the file: it has its own cause and cure
-    except BaseException as error:
+    except Exception as error:
         if refusal := _refusal(error):
             raise Problem(
                 f"{path} cannot be written: {refusal.strerror}. Free some space or check the folder's permissions, and "
@@ -139,10 +146,10 @@ def refusing(path: Path) -> Iterator[None]:
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
-    """The system's own error behind this one: writers such as torch's raise another on top of it."""
-    while error is not None and not isinstance(error, OSError):
+    """The system's own error, or the one behind a RuntimeError: writers such as torch's raise theirs on top of it."""
+    while isinstance(error, RuntimeError):
         error = error.__cause__ or error.__context__
-    return error
+    return error if isinstance(error, OSError) else None
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

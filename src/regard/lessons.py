@@ -61,9 +61,9 @@ class Words:
         return head
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """How often each id comes in what is learnt from."""
-        return self.text.tokens.counts(~self.held)
+    def counts(self) -> NDArray[np.float64]:
+        """How often each id comes in an epoch of what is learnt from."""
+        return self.text.tokens.counts(~self.held, self.text.tokens.drawn(self.text.times))
 
     @property
     def trained(self) -> nn.Module:

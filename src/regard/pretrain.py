@@ -23,6 +23,7 @@ from regard.card import Card, build, read_card
 from regard.data.ahead import ahead
 from regard.data.examples import choose
 from regard.data.masking import Masking
+from regard.data.passages import drawn
 from regard.data.running_text import RunningText, Share, gather
 from regard.data.sources import read
 from regard.errors import Problem
@@ -48,6 +49,7 @@ from regard.train.plans import Budget, Progress
 STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
 RATES = 1e-3, 1e-4  # of fresh weights; of a model that is gone on with, which larger steps make forget what it knows
 SIZES = "layers", "width", "heads", "inner_width"
+COUNTED = 100_000_000  # tokens of which neighbours are counted, by lot of documents: more say little more
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
 Tell = Callable[[str], None]
@@ -177,16 +179,19 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
 
 def start_near(lesson: Words, share: Share) -> None:
     """Fresh heads look nearby, and words that come often enough begin with vectors that know their neighbours."""
-    encoder, tokens, learnt = lesson.model.encoder, lesson.text.tokens, ~lesson.held
+    encoder, tokens = lesson.model.encoder, lesson.text.tokens
     device = lesson.system.device
     encoder.to("cpu")  # where text is counted, and whose lots are the same wherever the encoder learns
     look_nearby(encoder)
     words = lesson.counts.argsort(stable=True)[::-1][:MOST]
     words = np.sort(words[lesson.counts[words] >= FEWEST])
     if len(words):
+        some = np.flatnonzero(~lesson.held)
+        some = some[drawn(tokens.sizes[some], np.zeros(len(some)), COUNTED, lesson.recipe.seed)]
         near = tokens.neighbours(
-            learnt, words, weights=tokens.drawn(lesson.text.times), advance=share("counting neighbours")
-        )
+            np.isin(np.arange(len(lesson.held)), some), words, weights=tokens.drawn(lesson.text.times),
+            advance=share("counting neighbours"),
+        )  # fmt: skip
         know_neighbours(encoder, torch.from_numpy(words), torch.from_numpy(near))
     encoder.to(device)
 

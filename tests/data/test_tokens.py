@@ -134,6 +134,7 @@ def test_of_each_language_some_documents_are_held_out_but_never_all(tokenizer, t
     assert sizes[held].sum() == pytest.approx(0.1 * len(store.ids), rel=0.05) and not held[-1]
     assert 0 < sizes[store.held_out(0.1, 100)].sum() <= 100 < sizes[held].sum()
     assert store.held_out(0.1, 1).sum() == 1 and not store.held_out(0.0, 100).any()
+    assert not store.held_out(0.1, 0).any()
     assert not np.array_equal(held, store.held_out(0.1, 10_000_000, seed=1))
     long = [Document("the cat sat on a mat " * (900 if number != 2 else 5), "en") for number in range(4)]
     few = write(tmp_path / "few", long, tokenizer)
@@ -165,8 +166,9 @@ def test_ids_are_counted_in_some_documents(tokenizer, tmp_path, monkeypatch, chu
     for chosen in itertools.product([False, True], repeat=len(store.documents)):
         bounds = np.append(store.documents[:, 0], len(store.ids))
         own = [store.ids[bounds[n] : bounds[n + 1]] for n, is_chosen in enumerate(chosen) if is_chosen]
-        expected = np.bincount(np.concatenate([[], *own]).astype(int), minlength=tokenizer.size)
-        assert np.array_equal(store.counts(np.array(chosen)), expected)
+        worth = np.repeat([n + 0.5 for n, is_chosen in enumerate(chosen) if is_chosen], [len(ids) for ids in own])
+        expected = np.bincount(np.concatenate([[], *own]).astype(int), worth, minlength=tokenizer.size)
+        assert np.array_equal(store.counts(np.array(chosen), np.arange(len(chosen)) + 0.5), expected)
 
 
 @pytest.mark.parametrize("chunk", [3, 10**6])

@@ -113,5 +113,7 @@ def test_gradients_pass_and_are_numbers(batch, draw_model):
 def test_nobody_in_view_is_a_problem(batch):
     with pytest.raises(Problem, match=r"may attend to nobody.*itself"):
         hidden(~window(1), batch)
+    with pytest.raises(Problem, match="no layer -1"):
+        hidden(window(1), batch, layers=[0, -1])
     with pytest.raises(Problem, match="reaches -1"):
         window(-1)

@@ -51,7 +51,11 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
         key.update(part)
     place = (corpus if os.access(corpus, os.W_OK) else folder) / "tokens" / key.hexdigest()
     if not place.exists():
-        write(place, reading.documents(corpus, share("numbering tokens")), tokenizer, words=recipe.words)
+        disk.make_folder(place.parent)
+        others = "waiting for another process that numbers tokens"
+        with disk.alone(place.parent, "numbering tokens", waiting=lambda: share(others)(0.0)):
+            if not place.exists():  # runs of several seeds begin at once
+                write(place, reading.documents(corpus, share("numbering tokens")), tokenizer, words=recipe.words)
     tokens = Tokens(place, tokenizer)
     said.append(f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}")
     return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), said)

@@ -196,7 +196,7 @@ class Tokens:
         """
         sizes = self.sizes
         out = np.zeros(len(sizes), dtype=bool)
-        if share == 0:
+        if share == 0 or most == 0:
             return out
         order = np.random.default_rng(seed).permutation(len(sizes))
         for number in range(len(self.languages)):
@@ -214,11 +214,11 @@ class Tokens:
         table = [[times.get((source, language), 1.0) for language in self.languages] for source in self.sources]
         return np.array(table)[self.documents[:, 2], self.documents[:, 1]]
 
-    def counts(self, documents: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """How often each id comes in some documents: (vocabulary,)."""
-        out = np.zeros(self.vocabulary, dtype=np.int64)
+    def counts(self, documents: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How often each id comes in some documents, each times its weight: (vocabulary,)."""
+        out = np.zeros(self.vocabulary)
         for start, stop in self._pieces(documents):
-            out += np.bincount(self.ids[start:stop], minlength=len(out))
+            out += np.bincount(self.ids[start:stop], weights[self._owners(start, stop)], len(out))
         return out
 
     def neighbours(
@@ -234,7 +234,7 @@ class Tokens:
 
         Two that are d <= `reach` tokens apart in a document count (reach + 1 - d) / reach, on either side of the
         diagonal, times the document's weight; a word that is not chosen keeps its place between others. `advance` is
-        told the share of the tokens read. Takes 8 n^2 bytes, and no more for more tokens.
+        told the share of the tokens read. Takes 8 n^2 bytes, and no more for more tokens; a sum is exact up to 2^22.
         """
         rows = np.full(self.vocabulary, size := len(chosen))
         rows[chosen] = np.arange(size)
@@ -242,7 +242,7 @@ class Tokens:
         for start, stop in self._pieces(documents):
             beyond = min(stop + reach, len(self.ids))
             own = rows[self.ids[start:beyond]]
-            owners = np.searchsorted(self.documents[:, 0], np.arange(start, beyond), "right") - 1
+            owners = self._owners(start, beyond)
             for apart in range(1, reach + 1):
                 most = min(stop - start, len(own) - apart)
                 inside = owners[:most] == owners[apart : apart + most]
@@ -253,6 +253,10 @@ class Tokens:
             advance(stop / len(self.ids))
         near = out.reshape(size + 1, size + 1)[:-1, :-1]
         return near + near.T
+
+    def _owners(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Whose each of some neighbouring tokens is."""
+        return np.searchsorted(self.documents[:, 0], np.arange(start, stop), "right") - 1
 
     def _pieces(self, documents: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
         """Where all tokens of some documents lie, no more than a chunk at a time."""

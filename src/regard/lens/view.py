@@ -99,7 +99,10 @@ def allowed(rule: Rule, packed: Packed) -> list[Tensor]:
 
 
 def hidden(rule: Rule, packed: Packed, *, layers: Iterable[int] | None = None) -> dict[str, taps.Edit]:
-    """The rule as `Tap(edit=...)` takes it for this batch, in these layers or in all."""
+    """The rule as `Tap(edit=...)` takes it for this batch, in these layers, counted from 0, or in all."""
+    layers = None if layers is None else list(layers)
+    if layers is not None and min(layers, default=0) < 0:
+        raise Problem(f"Layers count from 0, so that there is no layer {min(layers)}.")
     masks = allowed(rule, packed)
 
     def change(scores: list[Tensor]) -> list[Tensor]:
