@@ -11,8 +11,9 @@ import pytest
 import zstandard
 
 from regard.data.compression import Progress
+from regard.data.corpora.markup import plain
 from regard.data.corpora.plan import Source
-from regard.data.corpora.sources import documents, plain
+from regard.data.corpora.sources import documents
 from regard.errors import Problem
 
 PACKINGS = {
@@ -193,6 +194,43 @@ def test_markup_becomes_running_text():
         plain("[[3:10 to Yuma (2007 film)|3:10 to Yuma]], [[Re:Zero]], [[:fr:Ada|Ada]]") == "3:10 to Yuma, Re:Zero, Ada"
     )
     assert plain("正文[[文件:甲.jpg|缩略图|乙]][[分类:丙]][[zh-min-nan:丁]]") == "正文"
+
+
+TABLES = {
+    "one in another": "{| class=a\n|-\n| b\n{| class=c\n| d\n|}\n| e\n|-\n| f\n|}",
+    "ended by a template": "{| class=a\n| b\n\n| c\n{{S-end}}",
+    "ended after a space": "{| class=a\n| b\n :|}",
+    "never ended": "{| class=a\n! b\n| c",
+    "indented": ":{| class=a\n| b\n|}",
+    "in a template": "{{center|{|\n| b\n|}\n}}",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_tables_leave_nothing_and_take_nothing_with_them(table):
+    assert plain(f"Before.\n{table}\n\nBetween.\n\n{table}\n\nBehind.").split("\n") == [
+        "Before.",
+        "Between.",
+        "Behind.",
+    ]
+    assert plain(f"{table}\n== Life ==\nText.\n{{|\n| b\n|}} And more.").split("\n") == ["Life", "Text.", "And more."]
+
+
+def test_sections_that_list_what_else_there_is_are_left_out():
+    markup = """Text.
+== See also ==
+* [[Other]]
+=== Books ===
+* A book
+== Life ==
+=== References ===
+<references />
+=== Youth ===
+More.<ref name=x>
+== 參考資料 ==
+* 甲"""
+    assert plain(markup).split("\n") == ["Text.", "Life", "Youth", "More."]
+    assert plain("[[:Category:People]] and [[:File:a.jpg|a picture]]") == "Category:People and a picture"
 
 
 def test_a_name_that_tells_nothing_is_a_problem(tmp_path):

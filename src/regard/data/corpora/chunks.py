@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from regard import disk
 from regard.data.corpora.clean import cleaned
 from regard.data.corpora.duplicates import VALUES, digest, signature, units
+from regard.data.corpora.markup import plain
 from regard.data.corpora.plan import Clean, Source
-from regard.data.corpora.sources import Document, plain
+from regard.data.corpora.sources import Document
 from regard.errors import Problem
 
 LANGUAGES = ("en", "zh")

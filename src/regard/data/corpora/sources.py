@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -64,53 +63,6 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise Problem(f"{path} cannot be read any more: {error.strerror}. Put it back and call again.") from None
-
-
-def plain(markup: str) -> str:
-    """Wikipedia's markup as running text: without tables, notes, templates, files and categories."""
-    try:
-        import mwparserfromhell
-    except ImportError:
-        raise Problem("Wikipedia's markup is read by mwparserfromhell. Run: pip install 'regard[corpus]'") from None
-    markup = re.sub(r"(?s)\{\|.*?\n\|\}", "", markup)  # tables, which a parser would turn into rows of cells
-    markup = re.sub(r"(?i)<br\s*/?>", "\n", markup)
-    markup = re.sub(r"-\{(?:([^{}|]*)\|)?([^{}]*)\}-", lambda found: _form(found[1] or "", found[2]), markup)
-    tree = mwparserfromhell.parse(markup)
-    for tag in tree.filter_tags(matches=lambda node: str(node.tag).lower() in ("ref", "table", "gallery", "math")):
-        _remove(tree, tag)
-    for link in tree.filter_wikilinks(matches=lambda node: _UNSEEN.match(str(node.title)) is not None):
-        _remove(tree, link)
-    text = tree.strip_code(normalize=True, collapse=True)
-    text = re.sub(r"__[A-Z]+__|[（(]\s*[，,;；、]*\s*[)）]", "", text)  # also what stays of a template in brackets
-    return re.sub(r"\s*\n\s*", "\n", re.sub(r"[ \t]+", " ", text)).strip()
-
-
-# What a link begins with that shows no words where it stands: files, categories, the same article in other languages.
-_UNSEEN = re.compile(
-    r"\s*(?:file|image|media|category|文件|档案|檔案|图像|圖像|图片|圖片|媒体|媒體|分类|分類|(?-i:[a-z]{2,3}(?:-[a-z]+)*))\s*:\S",
-    re.IGNORECASE,
-)
-
-
-def _form(flags: str, forms: str) -> str:
-    """One of the forms by script and region that Chinese markup gives a word: a simplified one, if it has any.
-
-    The flags H and T give a form to other places of the article and to its title, and show nothing.
-    """
-    if {"H", "T", "-"} & set(flags.replace(" ", "").split(";")):
-        return ""
-    by_name = {
-        name.strip(): form.strip() for name, colon, form in (part.partition(":") for part in forms.split(";")) if colon
-    }
-    simplified = next((by_name[name] for name in ("zh-hans", "zh-cn", "zh-sg", "zh") if name in by_name), "")
-    return simplified or next(iter(by_name.values()), forms)
-
-
-def _remove(tree: Any, node: Any) -> None:
-    try:
-        tree.remove(node)
-    except ValueError:  # it stood inside another that is gone already
-        return
 
 
 def kind(path: Path, source: Source) -> str:
