@@ -88,7 +88,7 @@ def _short(text: str) -> str:
 
 
 def _show(found: dict) -> None:  # type: ignore[type-arg]
-    """Prints the sources with their counts, and a second table with a row for each reason of dropping."""
+    """Prints the sources with their counts, and a second table of what was dropped for which reason."""
     from rich.console import Console
     from rich.table import Table
 
@@ -96,16 +96,13 @@ def _show(found: dict) -> None:  # type: ignore[type-arg]
 
     names = ("source", "language", "documents", "characters", "sentences", "share", "drawn")
     kept = Table(*names, title="kept", title_justify="left")
-    gone = Table("dropped", *found["sources"], "all", title_justify="left")
-    rows = list(counts.columns(found, list(found["dropped"])))
-    for row in rows:
-        kept.add_row(*row[: len(names)])
-    for number, reason in enumerate(found["dropped"]):
-        gone.add_row(reason, *(row[len(names) + number] for row in rows))
-    for table in (kept, gone):
-        for column in table.columns[1:]:
-            column.justify = "right"
-    kept.columns[1].justify = "left"
+    gone = Table("source", "documents, by reason", title="dropped", title_justify="left")
+    for row, reasons in counts.columns(found):
+        kept.add_row(*row)
+        if reasons:
+            gone.add_row(row[0], reasons)
+    for column in kept.columns[2:]:
+        column.justify, column.no_wrap = "right", True  # no number is ever cut
     console = Console()
     console.print(kept, *([gone] if found["dropped"] else []))
     if scripts := found["scripts"]:

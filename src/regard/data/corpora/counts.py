@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         raise Problem(f"{path} cannot be read ({error}). Build the corpus again in another folder.") from None
 
 
-def columns(found: dict[str, Any], reasons: Sequence[str]) -> Iterator[list[str]]:
-    """A row for each source, and one for all, of what the table of `regard corpus stats` shows."""
+def columns(found: dict[str, Any]) -> Iterator[tuple[list[str], str]]:
+    """Of each source, and of all, a row of what `regard corpus stats` shows, and how many were dropped for what."""
     whole = max(1, found["characters"])
     for name, part in [*found["sources"].items(), ("all", found)]:
         languages = " ".join(part["languages"])
         drawn = sum(row["weight"] for row in found["mix"] if name in ("all", row["source"]))
         row = [name, languages, *(f"{part[key]:,}" for key in ("documents", "characters", "sentences"))]
         row += [f"{part['characters'] / whole:.1%}", f"{drawn:.1%}"]
-        yield row + [f"{part['dropped'].get(reason, 0):,}" for reason in reasons]
+        often = sorted(part["dropped"].items(), key=lambda item: -item[1])
+        yield row, ", ".join(f"{count:,} {reason}" for reason, count in often)
