@@ -203,7 +203,7 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
     tokenizer = Tokenizer.load(options.scratch)
     tokens, settings = Tokens(options.scratch / "tokens", tokenizer), recipe.train
     none = np.zeros(len(tokens.documents), dtype=bool)
-    lesson = prepare(recipe, RunningText(tokens, tokenizer, {}, "", []), none, common.say)
+    lesson = prepare(recipe, RunningText(tokens, tokenizer, {}, "", []), none, common.say, None)
     if options.probe == COMPILED:
         compile_training(lesson.trained)
     loader = lesson.batches(Masking(RATE), ~none)

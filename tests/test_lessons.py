@@ -148,6 +148,7 @@ def test_replaced_tokens_are_detected_and_words_guessed(replaced):
     assert found.low + kept.low > 1.1 and kept.low > 0.9  # by chance the two would add up to 1
     steps = [row for row in rows if row["kind"] == "step"]
     assert {"accuracy_en", "accuracy_replaced", "accuracy_original"} <= steps[-1].keys()
+    assert "Guessed by the generator." in (out / "report.html").read_text(encoding="utf-8")
     assert steps[-1]["loss"] < 0.5 * steps[0]["loss"] and steps[-1]["accuracy_replaced"] > 0.3
     assert '"replaced tokens in en"' in (out / "metrics.jsonl").read_text()
 

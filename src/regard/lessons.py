@@ -45,6 +45,7 @@ class Words:
 
     pooling = "mean"  # of the model as it is loaded later
     architecture = "BertForMaskedLM"  # what the hub's tools load the folder as
+    who = "the model"  # guesses hidden words
 
     def __init__(self, system: System, recipe: Pretraining, text: RunningText, held: NDArray[np.bool_]) -> None:
         self.system, self.model, self.recipe, self.text, self.held = system, system.model, recipe, text, held
@@ -139,7 +140,7 @@ class WordsAndPairs(Words):
 class Replaced(Words):
     """A small generator guesses hidden words, and the model detects which of its words are wrong."""
 
-    architecture = "BertModel"
+    architecture, who = "BertModel", "the generator"
 
     def equip(self) -> None:
         """A detector, and a generator beside the model; a head for words that the model has is not kept."""

@@ -37,7 +37,7 @@ from regard.model.config import EncoderConfig
 from regard.model.cost import peak
 from regard.model.start import know_neighbours, look_nearby
 from regard.recipe import Pretraining, ShapeRecipe
-from regard.system import System, find_folder, open_folder
+from regard.system import System, open_folder
 from regard.text.tokenizer import Tokenizer
 from regard.train import state as states
 from regard.train.compile import compile_training
@@ -52,6 +52,7 @@ SIZES = "layers", "width", "heads", "inner_width"
 COUNTED = 100_000_000  # tokens of which neighbours are counted, by lot of documents: more say little more
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
+Parent = tuple[Path, checkpoints.Checkpoint, Tokenizer]
 Tell = Callable[[str], None]
 Watch = Callable[[dict[str, Any]], None]
 
@@ -92,6 +93,7 @@ def pretrain(
     """
     recipes.check(recipe)
     _rule(recipe)  # what is wrong with it is said before anything is read
+    parent = _parent(recipe)
     folder = Path(recipe.out)
     with disk.alone(folder, "training"):
         _check_folder(recipe, folder, resume)
@@ -100,29 +102,45 @@ def pretrain(
     with disk.alone(folder, "training"), torch.random.fork_rng():
         _check_folder(recipe, folder, resume)  # another process may have trained here meanwhile
         torch.manual_seed(recipe.seed)
-        tokenizer = None
-        if recipe.model.name and not recipe.text.vocabulary:
-            tokenizer = Tokenizer.load(find_folder(recipe.model.name, revision=recipe.model.revision))
-        text = gather(recipe.text, tokenizer, folder, share)
+        text = gather(recipe.text, None if recipe.text.vocabulary else parent and parent[2], folder, share)
         for line in text.said:
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         tell(f"held out: {text.tokens.sizes[held].sum():,} tokens in {held.sum():,} of {len(held):,} documents")
         if not held.any():
-            tell(
-                "nothing is measured, for nothing is held out: in files of text an empty line ends a document "
-                "(text.document=line: each line is one)"
-            )
-        lesson = prepare(recipe, text, held, tell)
+            alone = "" if _holds_nothing_out(recipe.text) else (
+                ": in files of text an empty line ends a document (text.document=line: each line is one)"
+            )  # fmt: skip
+            tell(f"hidden words are not measured, for nothing is held out{alone}")
+        lesson = prepare(recipe, text, held, tell, parent)
         return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch, share=share)
 
 
-def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tell: Tell) -> Words:
+def _parent(recipe: Pretraining) -> Parent | None:
+    """The checkpoint to go on from, if any; raises `Problem` for one, or a shape, with which no run can be carried out.
+
+    It is asked for before text is read, which may take an hour.
+    """
+    shape = recipe.model
+    found = open_folder(shape.name, revision=shape.revision) if shape.name else None
+    if found is None and shape.width % shape.heads:
+        raise Problem(f"model.width={shape.width} cannot be shared by model.heads={shape.heads}. Change one.")
+    positions = found[1].config.positions if found else shape.positions or recipe.text.length
+    if recipe.text.length > positions:
+        raise Problem(
+            f"text.length is {recipe.text.length}, and the model has positions for {positions} tokens. Lower it."
+        )
+    return found
+
+
+def prepare(
+    recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tell: Tell, parent: Parent | None
+) -> Words:
     """The encoder to go on with, or a fresh one, with all that the recipe's lesson adds to it."""
     shape, length, kind = recipe.model, recipe.text.length, lesson_of(recipe)
     before = Card(max_length=length)
-    if shape.name:
-        source, origin, own = open_folder(shape.name, revision=shape.revision)
+    if parent is not None:
+        source, origin, own = parent
         before = read_card(source, origin)
         if text.tokenizer.size > origin.config.vocabulary:
             raise Problem(
@@ -140,18 +158,12 @@ def prepare(recipe: Pretraining, text: RunningText, held: NDArray[np.bool_], tel
         if aside := [f"model.{key}={asked}" for key, (asked, *same) in sizes.items() if asked not in same]:
             tell(f"{', '.join(aside)}: left aside, for {shape.name} has a shape of its own")
     else:
-        if shape.width % shape.heads:
-            raise Problem(f"model.width={shape.width} cannot be shared by model.heads={shape.heads}. Change one.")
         origin = checkpoints.blank(
             EncoderConfig(
                 vocabulary=text.tokenizer.size, width=shape.width, layers=shape.layers, heads=shape.heads,
                 inner_width=shape.inner_width, positions=shape.positions or length,
             )
         )  # fmt: skip
-    if length > origin.config.positions:
-        raise Problem(
-            f"text.length is {length}, and the model has positions for {origin.config.positions} tokens. Lower it."
-        )
     # Positions beyond have learnt nothing, unless texts began anywhere: then texts twice as long are read no worse.
     reach = min(2 * length, origin.config.positions) if recipe.text.begin == "any" else length
     card = Card(
@@ -273,7 +285,10 @@ def learn(
         optimizer=optimizer,
         plan=plan,
         outside=Outside(
-            log=log, evaluate=evaluate if plan.evaluations else None, save=keep("state.pt"), branch=keep("trunk.pt")
+            log=log,
+            evaluate=evaluate if plan.evaluations and measure.something else None,
+            save=keep("state.pt"),
+            branch=keep("trunk.pt"),
         ),
         resume=saved,
     )
@@ -282,13 +297,18 @@ def learn(
     pages.write(
         folder / "report.html", title=folder.name, found=measure.guesses, scores=measure.scores, probes=measure.probes,
         shown=pages.samples(lesson.guesser, system.tokenizer, measure.passages, unit=masking.unit),
-        history=journal.rows(), said=text.said, recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
+        guesser=lesson.who, history=journal.rows(), said=text.said,
+        recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
     )  # fmt: skip
     row = {"kind": "result", "step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
     journal.add(row | measure.more | {"ending": _ending(recipe)})
     (folder / "state.pt").unlink(missing_ok=True)
     tell(f"the model is in {folder / 'model'}, what it learnt in {folder / 'report.html'}")
     return Pretrained(folder, measure.guesses, measure.probes, measure.scores, progress.tokens, progress.seconds)
+
+
+def _holds_nothing_out(text: recipes.TextRecipe) -> bool:
+    return text.held_out == 0 or text.held_out_tokens == 0
 
 
 def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:
@@ -344,6 +364,7 @@ def _check_folder(recipe: Pretraining, folder: Path, resume: bool) -> None:
         raise Problem(f"The run in {folder} is finished, and its trunk.pt is gone: nothing is left to go on from.")
     if recipes.digest(before) != recipes.digest(recipe):
         raise Problem(
-            f"The run in {folder} was begun with another recipe, and half a run of each is neither. Only its budget "
-            f"can be changed (regard pretrain --resume --out {folder} budget=2h); or name another --out."
+            f"The run in {folder} was begun with another recipe ({recipes.difference(before, recipe)}), and half a run "
+            f"of each is neither. Change its budget alone (regard pretrain --resume --out {folder} budget=2h), or name "
+            "another --out."
         )

@@ -314,8 +314,18 @@ FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 
 def digest(recipe: Recipe | Pretraining) -> str:
     """Twelve hex digits that change when anything that decides the weights does; where and when to save does not."""
+    return hashlib.sha256(json.dumps(_decisive(recipe), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def difference(before: Recipe | Pretraining, after: Recipe | Pretraining) -> str:
+    """What decides the weights and is another now, as `seed=0, now 1`."""
+    one, other = (toml.flat(_decisive(recipe)) for recipe in (before, after))
+    return ", ".join(f"{key}={one[key]}, now {other[key]}" for key in one if one[key] != other[key])
+
+
+def _decisive(recipe: Recipe | Pretraining) -> dict[str, Any]:
     table = dataclasses.asdict(recipe)
     for key in FREE[type(recipe)]:
         *above, last = key.split(".")
         del (table[above[0]] if above else table)[last]
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
+    return table

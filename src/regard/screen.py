@@ -43,9 +43,12 @@ class Screen:
     def __init__(self, *, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self.console = Console(stderr=True, quiet=quiet)
-        parts = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        # Where there is little room the words are parted, and the time left is not cut.
+        words = TextColumn("{task.description}", table_column=Column(no_wrap=False))
+        parts = (words, BarColumn(bar_width=20), TaskProgressColumn(), TimeRemainingColumn())
         self.bar = Progress(*parts, console=self.console, transient=True)
         self.task: Any = None
 
@@ -84,17 +87,23 @@ class Screen:
             speed = f"{row['operations_per_second'] / 1e9:,.0f} GFLOP/s, {row['share_of_peak']:.0%} of peak"
             said = ", ".join([said, speed, *rights])
         if self.task is None:
-            self.task = self.bar.add_task(said, total=1.0)
+            self.task = self._next(said, 1.0)
         self.bar.update(self.task, completed=row["progress"], description=said)
+
+    def _next(self, description: str, total: float) -> Any:
+        """A new bar, below those of what is done."""
+        for task in self.bar.tasks:
+            self.bar.update(task.id, completed=task.total)
+        return self.bar.add_task(description, total=total)
 
     def counter(self, description: str, total: int) -> Any:
         """A function that moves a bar on by so many."""
-        task = self.bar.add_task(description, total=total)
+        task = self._next(description, total)
         return lambda count: self.bar.advance(task, count)
 
     def share(self, description: str) -> Any:
         """A function that moves a bar to a share of the whole."""
-        task = self.bar.add_task(description, total=1.0)
+        task = self._next(description, 1.0)
         return lambda share: self.bar.update(task, completed=share)
 
 

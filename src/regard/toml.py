@@ -129,5 +129,13 @@ def _converted(value: Any, kind: Any, key: str) -> Any:
         raise Problem(f"{key} must be {NAMES[kind]}; {value!r} is not.") from None
 
 
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a table of tables by their dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return out
+
+
 def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else repr(value)

@@ -25,7 +25,8 @@ from regard.text.words import segmenter, words_of
 
 NO_WORDS = (
     "This checkpoint has no head that guesses hidden words: those of sentence encoders and of tasks have lost "
-    "theirs. Name one that was pre-trained and no more, such as google-bert/bert-base-uncased."
+    "theirs. Name one that was pre-trained and no more, such as google-bert/bert-base-uncased; beside a model that "
+    "detects replaced words it is the folder generator."
 )
 
 
@@ -122,11 +123,18 @@ def fill(
     mask = tokenizer.number("[MASK]")
     if model.words is None or mask is None:
         raise Problem(NO_WORDS)
-    encoding = tokenizer.encode([text], None if pair is None else [pair], max_length=max_length)[0]
+    pairs = None if pair is None else [pair]
+    encoding = tokenizer.encode([text], pairs, max_length=max_length)[0]
     places = np.flatnonzero(encoding.ids == mask)
     if not len(places):
         cut = f" in its first {max_length} tokens" if encoding.dropped else ""
         raise Problem(f"The text has no [MASK]{cut}. Write one for each hidden word, as in 'The [MASK] barked.'")
+    asked = int((tokenizer.encode([text], pairs, max_length=encoding.dropped + max_length)[0].ids == mask).sum())
+    if asked > len(places):
+        raise Problem(
+            f"The text has {asked} [MASK], and {len(places)} in its first {max_length} tokens, which are all that is "
+            "read. Shorten it."
+        )
     return likeliest(model, tokenizer, encoding, places, top=top)
 
 

@@ -152,6 +152,8 @@ def test_fill_guesses_words(checkpoint):
     assert (token, share) == ("医", pytest.approx(0.73, abs=0.01))
     with pytest.raises(Problem, match=r"no \[MASK\]"):
         system.fill("他是一名医生。")
+    with pytest.raises(Problem, match=r"has 2 \[MASK\], and 1 in its first 512 tokens"):
+        system.fill("他是一名[MASK]生。" + "好" * 600 + "[MASK]")
     with pytest.raises(Problem, match="no head that guesses"):
         regard.load(checkpoint("minilm-l6")).fill("A [MASK].")
 

@@ -82,9 +82,11 @@ def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
     for number, line in enumerate(corpus.lines(), 1):
         if number % 1000 == 1:
             move(corpus.share)
-        if corpus.undecodable > 10 and corpus.undecodable > number / 10:
+        if corpus.undecodable + corpus.nul > max(10, number / 10):
             break
         yield Document(line, language(line))
+    if corpus.nul > number / 10:
+        raise Problem(f"{corpus.nul:,} of the first {number:,} lines of {name} have NUL characters: it is no text.")
     if corpus.undecodable > number / 10:
         raise Problem(
             f"{corpus.undecodable:,} of the first {number:,} lines of {name} have bytes that are no UTF-8. Convert it, "

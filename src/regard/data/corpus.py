@@ -38,6 +38,7 @@ class Corpus:
             raise Problem(f"{self.path} is a folder. Name one file of running text.")
         self.size = self.path.stat().st_size
         self.undecodable = 0  # lines with bytes that are no UTF-8, which are read as U+FFFD
+        self.nul = 0  # lines with NUL characters, read so as well, which text does not have
         self._progress = Progress()
 
     @property
@@ -62,6 +63,7 @@ class Corpus:
         if first:
             line = line.removeprefix(b"\xef\xbb\xbf")
         text = line.decode("utf-8", "replace").rstrip("\r\n").replace("\0", "\ufffd")
+        self.nul += b"\0" in line
         if "\ufffd" in text and b"\xef\xbf\xbd" not in line and b"\0" not in line:
             self.undecodable += 1
         return text

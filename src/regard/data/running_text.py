@@ -77,7 +77,7 @@ def _corpus(recipe: TextRecipe, folder: Path, share: Share) -> tuple[Path, list[
         with suppress(Problem):
             if build.is_of(_plan(recipe, path), made):
                 return made, []
-        return made, [f"what {path} names is not what this run began with, and goes on with (new text: a new --out)"]
+        return made, [f"{path} has changed or is gone since this run began, which goes on with what it read then"]
     plan = _plan(recipe, path)
     if (made / build.MANIFEST).exists() and not build.is_of(plan, made):
         raise Problem(

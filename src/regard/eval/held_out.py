@@ -45,6 +45,11 @@ class HeldOut:
         self.probes: dict[str, Score] = {}
         self.scores: dict[str, Score] = {}
 
+    @property
+    def something(self) -> bool:
+        """Whether there is anything to measure on."""
+        return bool(self.passages or self.tasks)
+
     def __call__(self, guesser: Model, others: Others, *, bfloat16: bool) -> Evaluation:
         """What `guesser` makes of hidden words, the probes of the system's encoder, and what `others` measure."""
         tokenizer, length = self.system.tokenizer, self.recipe.text.length

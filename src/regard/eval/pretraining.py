@@ -68,26 +68,28 @@ def write(
     scores: Mapping[str, Score],
     probes: Mapping[str, Score],
     shown: Sequence[Sample],
+    guesser: str,
     history: list[dict[str, Any]],
     said: Sequence[str],
     recipe: str,
 ) -> None:
-    """Writes the page; equal findings give equal bytes."""
+    """Writes the page; equal findings give equal bytes. `guesser` is who guesses hidden words."""
     sections = {
-        "words": ("Hidden words", _scores(found)),
+        "words": ("Hidden words", _scores(found, guesser)),
         **({"others": ("What else was learnt", _others(scores))} if scores else {}),
         "probes": ("Probes", _probes(probes)),
-        "guesses": ("What is guessed", _samples(shown)),
+        "guesses": (f"What {guesser} guesses", _samples(shown)),
         "curves": ("Training", training(_flat(history))),
         "data": ("Data", bullets(said)),
         "recipe": ("Recipe", f"<pre><code>{escape(recipe)}</code></pre>"),
     }
     tops = ", ".join(f"{number(100 * own.top1.value, digits=1)} % in {name(own.language)}" for own in found)
-    lead = f'<p class="lead">Of hidden words of texts that were held out, the likeliest guess is right: {tops}.</p>'
+    lead = f"Of hidden words of texts that were held out, the likeliest guess of {guesser} is right: {tops}."
+    lead = f'<p class="lead">{lead}</p>'
     disk.write_text(path, page(title, sections, kind="Pre-training report", lead=lead if found else ""))
 
 
-def _scores(found: Sequence[Guesses]) -> str:
+def _scores(found: Sequence[Guesses], guesser: str) -> str:
     if not found:
         return '<p class="none">No text was held out.</p>'
     head = ("language", "score", "value", "95 % interval", "", "places")
@@ -97,7 +99,7 @@ def _scores(found: Sequence[Guesses]) -> str:
         for score in (own.top1, own.top5, own.loss, own.pseudo)
         if score is not None
     ]
-    caption = "Each hidden token stands for itself; intervals by resampling documents."
+    caption = f"Guessed by {guesser}. Each hidden token stands for itself; intervals by resampling documents."
     return table(head, rows, caption=caption, numbers=(2, 3, 5))
 
 

@@ -5,6 +5,7 @@ A document that cannot be read keeps its place and says why; a file that breaks 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import json
@@ -179,7 +180,7 @@ def _squad(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
 def _no_column(path: Path, source: Source, names: list[str]) -> str:
     return (
         f"{path} has no column '{source.text}'. {nearest(source.text, names)}It has {', '.join(names) or 'none'}. "
-        + _say(source, "text", names[0] if names else "...")
+        + _say(source, "text", next(iter(difflib.get_close_matches(source.text, names, 1, 0.0)), "..."))
     )
 
 
