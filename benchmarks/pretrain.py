@@ -7,8 +7,8 @@ fresh, and what is learnt is not compared. Tokens are counted without padding.
 
     transformers default    run_mlm --line_by_line: the Trainer in float32, a sequence a row, rows in random order,
                             padded to the longest of the batch
-    transformers by length  the same rows at their best: bfloat16 autocast, rows of like length in a batch, the mask of
-                            special tokens made beforehand, on a GPU four processes that load
+    transformers by length  the same rows at their best: bfloat16 autocast where that is fast, rows of like length in a
+                            batch, the mask of special tokens made beforehand, on a GPU four processes that load
     transformers best       run_mlm without --line_by_line, likewise: all rows end to end, parted into full blocks of
                             128, so that nothing is padded and texts see one another
     regard                  a recipe's defaults, but a step for each batch, and dropout .1 as the others have it
@@ -233,6 +233,8 @@ def trainer(options: argparse.Namespace) -> dict[str, float]:
     """transformers' Trainer as run_mlm calls it."""
     import transformers as hub
 
+    from regard.model.precision import has_bfloat16
+
     tokenizer, clock = hub.AutoTokenizer.from_pretrained(options.scratch), Clock()
     name, shape = options.probe, SHAPES[options.shape]
     config = hub.BertConfig(
@@ -244,7 +246,8 @@ def trainer(options: argparse.Namespace) -> dict[str, float]:
     # By default the Trainer takes the mask of special tokens away, as no argument of the model, and the collator makes
     # it anew, number by number.
     best = {
-        "bf16": True, "remove_unused_columns": False, "dataloader_num_workers": 4 if has_gpu() else 0,
+        "bf16": has_bfloat16(torch.device("cuda" if has_gpu() else "cpu")), "remove_unused_columns": False,
+        "dataloader_num_workers": 4 if has_gpu() else 0,
         "train_sampling_strategy": "sequential" if name == LINES else "random",
     }  # fmt: skip
 

@@ -68,14 +68,15 @@ class Screen:
         if row["kind"] == "evaluation":
             fixed = ("kind", "step", "epoch", "low", "high")
             name, value = next((k, v) for k, v in row.items() if k not in fixed)
-            line = f"epoch {row['epoch']:.1f}: validation {name} {value:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            when = f"step {row['step']:,}" if "languages" in row else f"epoch {row['epoch']:.1f}"
+            line = f"{when}: validation {name} {value:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
             self.tell(line)
             for found in row.get("languages", ()):
                 self.tell("  " + _guesses(found))
             for name, (value, low, high) in row.get("probes", {}).items():
                 self.tell(f"  probe {name}: accuracy {value:.3f} [{low:.3f}, {high:.3f}]")
             for name, (value, low, high) in row.get("scores", {}).items():
-                self.tell(f"  {name}: {value:.1%} [{low:.1%}, {high:.1%}]")
+                self.tell(f"  {name}: {_with_doubt(value, low, high, '.1%')}")
             return
         if row["kind"] != "step":
             return
@@ -112,9 +113,12 @@ def _guesses(found: dict[str, Any]) -> str:
 
     def of(name: str) -> str:
         score, form = found[name], ".2f" if name in ("loss", "pseudo") else ".1%"
-        if math.isnan(score["low"]):
-            return f"{score['value']:{form}} (of one document)"
-        return f"{score['value']:{form}} [{score['low']:{form}}, {score['high']:{form}}]"
+        return _with_doubt(score["value"], score["low"], score["high"], form)
 
     said = f"{found['language']}: top-1 {of('top1')}, top-5 {of('top5')}, loss {of('loss')}"
     return said + (f", pseudo-perplexity {of('pseudo')}" if found["pseudo"] else "")
+
+
+def _with_doubt(value: float, low: float, high: float, form: str) -> str:
+    doubt = "(of one document)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+    return f"{value:{form}} {doubt}"

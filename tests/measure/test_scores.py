@@ -16,6 +16,7 @@ from regard.measure.scores import (
     per_example,
     regression_scores,
     scores,
+    share_of_documents,
 )
 
 
@@ -199,3 +200,16 @@ def test_one_row_is_measured_without_a_word(task):
 def test_what_a_user_can_mend_is_named(task, truth, output, what):
     with pytest.raises(Problem, match=what):
         scores(task, np.array(truth), np.array(output))
+
+
+def test_a_share_of_documents_resamples_them_and_is_never_quite_sure():
+    table = np.array([[4, 1], [2, 2], [0, 0], [6, 3]])
+    score = share_of_documents("share", table, seed=1)
+    assert (score.value, score.n) == (0.5, 12) and score.low < 0.5 < score.high
+    copies = share_of_documents("share", 3 * table, seed=1)
+    assert (copies.low, copies.high, copies.n) == (score.low, score.high, 36)
+    asked = table[:, 0]
+    none, all_ = (share_of_documents("share", np.stack([asked, right], 1)) for right in (0 * asked, asked))
+    assert (none.value, none.low, all_.value, all_.high) == (0, 0, 1, 1)
+    assert none.high == pytest.approx(1 - all_.low) == resample.wilson(0, 3).high
+    assert np.isnan(share_of_documents("share", table[:1]).low)

@@ -5,7 +5,8 @@
     documents.npy   (documents, 3) int64: where each begins, and the numbers of its language and its source
     tokens.json     names of the languages and sources, counts, and which tokenizer numbered the tokens
 
-The files are read where they lie (mapped), so that memory does not grow with the corpus.
+The files are read where they lie (mapped). While sequences are made, some 48 bytes a sentence and a byte a token are
+held: with all that Python takes 700 MB for 40 million tokens.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ from regard.data.passages import Passage
 from regard.data.pretraining import frame
 from regard.errors import Problem
 from regard.eval.words import blanked, by_document, check, hidden
-from regard.measure.resample import over_first, percentiles
-from regard.measure.scores import Score
+from regard.measure.scores import Score, share_of_documents
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
 from regard.text.tokenizer import Tokenizer
@@ -73,9 +72,8 @@ def _scored(language: str, table: NDArray[np.float64], seed: int) -> dict[str, S
     """The two shares of a language, but for one that has no such token."""
     found = {}
     for name, column in (("replaced", 0), ("original", 2)):
-        if number := int(table[:, column].sum()):
-            means, again = over_first(table[:, column : column + 2], seed=seed)
-            found[f"{name} tokens in {language}"] = Score(
-                f"accuracy of {name} tokens", float(means[1]), *percentiles(again[:, 1]), number
-            )
+        if table[:, column].any():
+            own = table[:, column : column + 2]
+            score = share_of_documents(f"accuracy of {name} tokens", own, seed=seed)
+            found[f"{name} tokens in {language}"] = score
     return found

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from regard.data.packing import cut
 from regard.data.pairs import Pairs
 from regard.data.passages import drawn
 from regard.errors import Problem
-from regard.measure.resample import over_first, percentiles, wilson
-from regard.measure.scores import Score
+from regard.measure.scores import Score, share_of_documents
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
 
@@ -39,14 +37,5 @@ def told_apart(model: Model, pairs: Pairs, *, most: int, seed: int = 0) -> dict[
                 np.add.at(table, pairs.sequences[owners, 2], facts)
                 false |= bool((batch.pairs == 1).any())
             if false:
-                found[language] = _score(table[table[:, 0] > 0], seed)
+                found[language] = share_of_documents("accuracy of pairs", table[table[:, 0] > 0], seed=seed)
     return found
-
-
-def _score(table: NDArray[np.float64], seed: int) -> Score:
-    """Of documents' pairs, and how many of them are told; where all are, a resample would say no more."""
-    documents, (pairs, told) = len(table), table.sum(0)
-    interval = percentiles(over_first(table, seed=seed)[1][:, 1])
-    if told in (0, pairs):
-        interval = wilson(told / pairs * documents, documents)
-    return Score("accuracy of pairs", told / pairs, *interval, int(pairs))

@@ -18,7 +18,7 @@ from regard.data.passages import Passage, drawn
 from regard.data.pretraining import frame
 from regard.errors import Problem
 from regard.measure.resample import over_first, percentiles
-from regard.measure.scores import Score
+from regard.measure.scores import Score, share_of_documents
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
 from regard.text.tokenizer import Tokenizer
@@ -186,16 +186,13 @@ def _scored(
     language: str, passages: int, table: NDArray[np.float64], single: NDArray[np.float64] | None, seed: int
 ) -> Guesses:
     """The scores of a language from the sums of its documents."""
+    top1, top5 = (share_of_documents(f"top-{n} accuracy", table[:, [0, at]], seed=seed) for at, n in ((1, 1), (2, 5)))
     means, again = over_first(table, seed=seed)
-    places = int(table[:, 0].sum())
-    top1, top5, loss = (
-        Score(name, float(means[column]), *percentiles(again[:, column]), places)
-        for column, name in enumerate(("top-1 accuracy", "top-5 accuracy", "loss"), 1)
-    )
+    loss = Score("loss", float(means[3]), *percentiles(again[:, 3]), top1.n)
     perplexity = None
     if single is not None:
         chosen = single[single[:, 0] > 0]
         means, again = over_first(chosen, seed=seed)
         name, tokens = "pseudo-perplexity", int(chosen[:, 0].sum())
         perplexity = Score(name, float(np.exp(means[1])), *percentiles(np.exp(again[:, 1])), tokens)
-    return Guesses(language, len(table), passages, places, int(table[:, 4].sum()), top1, top5, loss, perplexity)
+    return Guesses(language, len(table), passages, top1.n, int(table[:, 4].sum()), top1, top5, loss, perplexity)

@@ -40,4 +40,7 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise Problem(f"There is no state at {path} to resume from. Start the run without --resume.") from None
     except Exception as error:  # a damaged archive raises whatever its reader meets first
-        raise Problem(f"The state at {path} cannot be read ({error}). Delete it and start the run again.") from error
+        raise Problem(
+            f"The state at {path} cannot be read ({error}). Delete it and call again with --resume: a run that has a "
+            "trunk.pt goes on from that, another begins anew."
+        ) from error
