@@ -61,6 +61,12 @@ def test_where_products_are_slow_smaller_ones_are_timed(slow, size, monkeypatch)
     assert timed[-3:] == [size] * 3 and found == 2 * size**3 / seconds(size, None, None)
 
 
+def test_the_peak_takes_nothing_from_the_source_of_chance():
+    before = torch.get_rng_state()
+    assert peak(torch.device("cpu"), torch.float32, rounds=1) > 1e8
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_words_and_pairs_cost_what_is_done(batch):
     model = Model(bert(CONFIG), pooler("first", 32), words=WordHead(CONFIG), pairs=Head(32, 2, 0.0))
     lengths, hidden = np.array(batch.packed.lengths), len(batch.places)

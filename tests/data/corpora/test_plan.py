@@ -61,6 +61,17 @@ def test_a_file_whose_name_is_no_utf_8_is_a_problem(tmp_path):
         files(found, found.source[0])
 
 
+def test_paths_begin_at_the_plan_or_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("one")
+    plan(tmp_path, 'folder = "texts"\n' + SOURCE)
+    found = read("~/corpora.toml")
+    assert files(found, found.source[0]) == [tmp_path / "texts" / "a.txt"]
+    plan(tmp_path, 'folder = "~/texts"\n' + SOURCE)
+    assert files(read("~/corpora.toml"), found.source[0]) == [tmp_path / "texts" / "a.txt"]
+
+
 def test_a_pattern_names_many_files_in_order(tmp_path):
     for name in ("b.txt", "a.txt", "c.md"):
         (tmp_path / name).write_text("one")

@@ -93,7 +93,7 @@ def read(path: str | Path) -> Plan:
     if twice := [name for name in names if names.count(name) > 1]:
         raise Problem(f"{path} has two sources named '{twice[0]}'. Give each a name of its own.")
     _check(plan, str(path))
-    return dataclasses.replace(plan, folder=Path(path).parent / plan.folder)
+    return dataclasses.replace(plan, folder=Path(path).expanduser().parent / plan.folder.expanduser())
 
 
 def files(plan: Plan, source: Source) -> list[Path]:
