@@ -288,6 +288,15 @@ def test_what_learns_is_compiled_where_the_recipe_says_so(novel, tmp_path, monke
     assert [type(model) for model in compiled] == [Model]
 
 
+def test_a_precision_that_is_emulated_is_said_to_be_slow(novel, tmp_path, monkeypatch):
+    for fast in (True, False):
+        said = []
+        monkeypatch.setattr("regard.pretrain.has_bfloat16", lambda device, fast=fast: fast)
+        asked = recipe(tmp_path / str(fast), novel, "budget=1steps", "train.precision=bfloat16", "text.held_out=0")
+        pretrain(asked, tell=said.append)
+        assert any(line.startswith("bfloat16 is emulated") for line in said) != fast
+
+
 def test_a_model_is_gone_on_with_in_smaller_steps(made, novel, tmp_path):
     for name, most in (("", 1e-3), (str(made[0] / "model"), 1e-4)):
         rows, said = [], []

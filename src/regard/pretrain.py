@@ -35,6 +35,7 @@ from regard.measure.scores import Score
 from regard.model import checkpoint as checkpoints
 from regard.model.config import EncoderConfig
 from regard.model.cost import peak
+from regard.model.precision import has_bfloat16
 from regard.model.start import know_neighbours, look_nearby
 from regard.recipe import Pretraining, ShapeRecipe
 from regard.system import System, open_folder
@@ -243,6 +244,8 @@ def learn(
         clip=settings.clip, muon=settings.optimizer == "muon", muon_decay=settings.muon_decay,
         embedding_rate=settings.embedding_rate, betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
     )  # fmt: skip
+    if plan.bfloat16 and not has_bfloat16(system.device):
+        tell("bfloat16 is emulated on this device, and slower than train.precision=float32")
     if settings.compile == "on":
         compile_training(lesson.trained)
         tell("layers are compiled in the first steps, which takes up to a minute")

@@ -89,6 +89,8 @@ def test_published_vocabularies_are_measured_as_they_are(shared, files, checkpoi
 
 
 def test_help_has_an_example():
+    for words in ((), ("vocab",), ("corpus",)):
+        assert "Example: regard " in regard(*words, "--help").stdout
     for verb in ("train", "stats"):
         assert f"Example: regard vocab {verb}" in regard("vocab", verb, "--help").stdout
 

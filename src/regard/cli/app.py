@@ -8,6 +8,8 @@ import typer
 
 app = typer.Typer(
     help="BERT with its attention in the open: fine-tune it on your file, measure it, look inside it.",
+    epilog='Example: regard train --data reviews.csv --model regard-mini  |  regard fill regard-mini "A [MASK] film."'
+    "  |  regard VERB --help. With --debug behind a verb an error shows where in the code it came from.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -9,7 +9,11 @@ import typer
 from regard.cli.app import Json, app, print_json
 from regard.errors import Problem
 
-corpus = typer.Typer(help="Gather, clean and count text to pre-train on.", no_args_is_help=True)
+corpus = typer.Typer(
+    help="Gather, clean and count text to pre-train on.",
+    epilog="Example: regard corpus build corpora.toml --out corpus/  |  regard corpus stats corpus/",
+    no_args_is_help=True,
+)
 app.add_typer(corpus, name="corpus")
 
 

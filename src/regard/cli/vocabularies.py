@@ -21,7 +21,11 @@ MOST = 1_000_000  # ids: more than any text has words that come back
 HELD, HELD_MOST = 100, 5_000  # one text of so many is held out, so many at most of a language
 Cased = Annotated[bool, typer.Option("--cased", help="Tell capital letters and accents apart.")]
 
-vocab = typer.Typer(no_args_is_help=True, help="Learn a vocabulary from texts, or measure how well one fits them.")
+vocab = typer.Typer(
+    help="Learn a vocabulary from texts, or measure how well one fits them.",
+    epilog="Example: regard vocab train corpus/ --size 24000 --out vocab/  |  regard vocab stats vocab/ my.txt",
+    no_args_is_help=True,
+)
 app.add_typer(vocab, name="vocab")
 
 
