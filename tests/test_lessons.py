@@ -133,6 +133,15 @@ def test_a_pooler_that_a_checkpoint_has_is_kept(tiny, days, tmp_path):
     torch.testing.assert_close(before["pooler.dense.weight"], after["bert.pooler.dense.weight"], atol=1e-4, rtol=0)
 
 
+def test_pairs_that_are_not_there_to_be_measured_are_said(days, tmp_path):
+    path, said = tmp_path / "days.txt", []
+    path.write_text(days.read_text() + "\n\nno more was said on that day\n")  # the shortest, which is held out
+    pretrain(
+        recipe(tmp_path / "run", path, "text.pairs=next", "text.held_out=0.00001", "budget=1steps"), tell=said.append
+    )
+    assert any(line.startswith("pairs of what is held out are not measured: No sequence holds two") for line in said)
+
+
 @pytest.fixture(scope="module")
 def replaced(days, tmp_path_factory):
     """A run that has learnt to detect replaced tokens: where it is, what it came to, and what it logged."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +48,7 @@ class Words:
 
     def __init__(self, system: System, recipe: Pretraining, text: RunningText, held: NDArray[np.bool_]) -> None:
         self.system, self.model, self.recipe, self.text, self.held = system, system.model, recipe, text, held
+        self.said: list[str] = []  # what whoever learns should know
         self.equip()
 
     def equip(self) -> None:
@@ -116,8 +116,11 @@ class WordsAndPairs(Words):
         if self.model.pairs is None:
             self.model.pairs = Head(width, 2, 0.0).to(device)
         self.asked: HiddenWords | None = None
-        with suppress(Problem):  # what is held out may have no pairs
-            self.asked = self.batches(Masking(rate=0.0), self.held)  # whole texts, as they are asked about later
+        try:
+            if self.held.any():
+                self.asked = self.batches(Masking(rate=0.0), self.held)  # whole texts, as they are asked about later
+        except Problem as problem:  # what is held out may have no pairs
+            self.said.append(f"pairs of what is held out are not measured: {problem}")
 
     def objective(self) -> Objective:
         """Both losses, in one pass."""

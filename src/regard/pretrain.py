@@ -183,6 +183,8 @@ def prepare(
     kept = {key: value for key, value in origin.settings.items() if key not in checkpoints.DTYPES}
     origin = replace(blank, settings=blank.settings | kept | {"architectures": [kind.architecture]})
     lesson = kind(System(text.tokenizer, model.to(place), origin, card), recipe, text, held)
+    for line in lesson.said:
+        tell(line)
     tell(
         f"model: {shape.name or 'fresh weights'}, {config.layers} layers of {config.heads} heads, width "
         f"{config.width}, {sum(p.numel() for p in lesson.trained.parameters()):,} weights, on {place}"

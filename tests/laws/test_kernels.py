@@ -239,8 +239,8 @@ def test_heads_that_are_filled_up_mix_the_same(width, draw_encodings):
     ],
 )  # fmt: skip
 def test_which_heads_flash_attention_takes(width, dtype, capability, taken, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert kernels._flash_takes(SimpleNamespace(is_cuda=True, dtype=dtype, shape=(3, 2, width))) is taken
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert kernels._flash_takes(SimpleNamespace(is_cuda=True, device=0, dtype=dtype, shape=(3, 2, width))) is taken
 
 
 @pytest.mark.parametrize("matrix_instructions", [False, True])

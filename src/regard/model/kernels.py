@@ -109,7 +109,8 @@ def _is_half(query: Tensor) -> bool:
 
 def _flash_takes(query: Tensor) -> bool:
     """Whether there is flash attention for it: from the Ampere generation on, and for heads of at most 256."""
-    return query.is_cuda and _is_half(query) and query.shape[-1] <= 256 and torch.cuda.get_device_capability() >= AMPERE
+    fits = query.is_cuda and _is_half(query) and query.shape[-1] <= 256
+    return fits and torch.cuda.get_device_capability(query.device) >= AMPERE
 
 
 # On a CPU without matrix instructions (AMX) the explicit products of bfloat16 outrun PyTorch's fused kernel until the
