@@ -55,13 +55,18 @@ def _fusable(x: Tensor, weight: Tensor, activation: str | None) -> bool:
     return (
         activation in _FUSED
         and x.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
+        and (weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _has_kernels_in_bfloat16()))
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
         and x.ndim == 2
         and x.shape[0] > 0
         and not torch.compiler.is_compiling()
         and torch.backends.mkldnn.is_available()
     )
+
+
+def _has_kernels_in_bfloat16() -> bool:
+    """Whether oneDNN has products in bfloat16 for this processor; PyTorch's own, which are slow there, are for any."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Linear(nn.Module):
