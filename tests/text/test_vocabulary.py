@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import transformers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 
@@ -55,6 +55,7 @@ def test_words_are_counted_as_bert_parts_them(lowercase, lines):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=20), max_size=4))
+@example(["0𑨿", "a⹃b᙭c $ ⹒"])  # punctuation to one version of Unicode, and not to another
 def test_any_text_is_counted_as_bert_parts_it(texts):
     counts = counted(texts)
     counts.settle()

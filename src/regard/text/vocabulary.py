@@ -227,10 +227,13 @@ def _parts(rows: Iterable[Row], size: int = 1000) -> Iterator[list[Row]]:
 
 @lru_cache
 def _punctuation() -> str:
-    """What BERT parts words by, as the inside of a character class: ASCII signs, and Unicode's punctuation."""
-    signs = [chr(c) for c in range(33, 127) if not chr(c).isalnum()]
-    others = (chr(c) for c in range(128, sys.maxunicode + 1))
-    return re.escape("".join([*signs, *(c for c in others if unicodedata.category(c).startswith("P"))]))
+    """What BERT parts words by, as the inside of a character class: signs that the library takes for punctuation.
+
+    It is asked of each, for it knows another version of Unicode than Python does.
+    """
+    parts = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    signs = [c for c in map(chr, range(33, sys.maxunicode + 1)) if unicodedata.category(c)[0] in "PS"]
+    return re.escape("".join(c for c in signs if len(parts(f"0{c}")) > 1))
 
 
 @lru_cache
