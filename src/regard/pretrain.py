@@ -109,10 +109,10 @@ def pretrain(
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         tell(f"held out: {text.tokens.sizes[held].sum():,} tokens in {held.sum():,} of {len(held):,} documents")
         if not held.any():
-            alone = "" if _holds_nothing_out(recipe.text) else (
-                ": in files of text an empty line ends a document (text.document=line: each line is one)"
-            )  # fmt: skip
-            tell(f"hidden words are not measured, for nothing is held out{alone}")
+            said = "hidden words are not measured, for nothing is held out"
+            if recipe.text.held_out and recipe.text.held_out_tokens:
+                said += ": in files of text an empty line ends a document (text.document=line: each line is one)"
+            tell(said)
         lesson = prepare(recipe, text, held, tell, parent)
         return learn(lesson, held, probes, folder=folder, resume=resume, tell=tell, watch=watch, share=share)
 
@@ -201,12 +201,11 @@ def start_near(lesson: Words, share: Share) -> None:
     words = lesson.counts.argsort(stable=True)[::-1][:MOST]
     words = np.sort(words[lesson.counts[words] >= FEWEST])
     if len(words):
-        some = np.flatnonzero(~lesson.held)
-        some = some[drawn(tokens.sizes[some], np.zeros(len(some)), COUNTED, lesson.recipe.seed)]
+        learnt, some = np.flatnonzero(~lesson.held), np.zeros_like(lesson.held)
+        some[learnt[drawn(tokens.sizes[learnt], np.zeros(len(learnt)), COUNTED, lesson.recipe.seed)]] = True
         near = tokens.neighbours(
-            np.isin(np.arange(len(lesson.held)), some), words, weights=tokens.drawn(lesson.text.times),
-            advance=share("counting neighbours"),
-        )  # fmt: skip
+            some, words, weights=tokens.drawn(lesson.text.times), advance=share("counting neighbours")
+        )
         know_neighbours(encoder, torch.from_numpy(words), torch.from_numpy(near))
     encoder.to(device)
 
@@ -310,10 +309,6 @@ def learn(
     (folder / "state.pt").unlink(missing_ok=True)
     tell(f"the model is in {folder / 'model'}, what it learnt in {folder / 'report.html'}")
     return Pretrained(folder, measure.guesses, measure.probes, measure.scores, progress.tokens, progress.seconds)
-
-
-def _holds_nothing_out(text: recipes.TextRecipe) -> bool:
-    return text.held_out == 0 or text.held_out_tokens == 0
 
 
 def _rows(made: recipes.Probe) -> tuple[Rows, Rows]:

@@ -129,8 +129,9 @@ def fill(
     if not len(places):
         cut = f" in its first {max_length} tokens" if encoding.dropped else ""
         raise Problem(f"The text has no [MASK]{cut}. Write one for each hidden word, as in 'The [MASK] barked.'")
-    asked = int((tokenizer.encode([text], pairs, max_length=encoding.dropped + max_length)[0].ids == mask).sum())
-    if asked > len(places):
+    room = max_length + encoding.dropped
+    whole = tokenizer.encode([text], pairs, max_length=room)[0] if encoding.dropped else encoding
+    if (asked := np.count_nonzero(whole.ids == mask)) > len(places):
         raise Problem(
             f"The text has {asked} [MASK], and {len(places)} in its first {max_length} tokens, which are all that is "
             "read. Shorten it."

@@ -106,6 +106,7 @@ def test_help_has_an_example():
         (("train", "{folder}/few.txt", "--size", "10", "--out", "{folder}/vocab"), "characters alone need"),
         (("train", "{folder}/gbk.txt", "--out", "{folder}/vocab"), "gbk.txt have bytes that are no UTF-8"),
         (("train", "{folder}/binary", "--out", "{folder}/vocab"), "lines of {folder}/binary have NUL characters"),
+        (("train", "{folder}/half", "--out", "{folder}/vocab"), "lines of {folder}/half have NUL characters"),
         (("train", "{folder}/rows.jsonl.gz", "--out", "{folder}/vocab"), "rows.jsonl.gz holds rows, not running text"),
         (("stats", "{folder}/empty.txt", "{folder}/few.txt"), "has no [UNK]"),
     ],
@@ -118,6 +119,7 @@ def test_what_cannot_be_says_why(words, said, tmp_path):
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a few words"}\n'))
     (tmp_path / "gbk.txt").write_text("他是一名医生，在医院工作。\n" * 9, encoding="gb18030")
     (tmp_path / "binary").write_bytes(bytes(range(256)) * 99)
+    (tmp_path / "half").write_bytes((b"a few words\n" * 17 + b"a \0 word\nan \xff word\n\0\n") * 9)
     done = regard("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))
     assert done.returncode == 2, done.stderr
     assert said.replace("{folder}", str(tmp_path)) in " ".join(done.stderr.split())

@@ -71,7 +71,7 @@ def test_languages_without_both_kinds_of_pairs_and_models_without_the_head_are_s
 def test_the_score_counts_what_is_right(system, store, monkeypatch):
     pairs = SentenceOrder(store, system.tokenizer, PLAIN, length=128, batch_tokens=4096)
     labels = []
-    monkeypatch.setattr(pairs, "batch", lambda *asked, drawn=pairs.batch: labels.append(drawn(*asked)) or labels[-1])
+    monkeypatch.setattr(pairs, "hidden", lambda *asked, made=pairs.hidden: labels.append(made(*asked)) or labels[-1])
 
     class Says(torch.nn.Module):
         """Every pair is a false one."""

@@ -10,6 +10,7 @@ import torch
 
 from regard.batch import Batch, Encoding
 from regard.data.packing import pack
+from regard.errors import Problem
 from regard.model.config import EncoderConfig
 from regard.model.encoder import bert
 from regard.model.heads import Head, Model
@@ -122,6 +123,12 @@ def test_a_row_that_rests_for_long_is_where_dense_adamw_would_have_it(weight_dec
     lazy, dense = (table.read(some) for table in tables)
     assert (lazy - dense).abs().max() < 1e-9 * dense.abs().max()
     assert len(tables[0].rows.past) == 2048 and len(tables[0].rows.state()["past"]) == 2001
+
+
+def test_a_decay_that_leaves_nothing_is_a_problem():
+    table = Lazy(torch.float32, 2000.0)
+    with pytest.raises(Problem, match="lower one of them"):
+        table.step(PEAK, torch.tensor([0]), torch.ones(1, WIDTH))
 
 
 @pytest.mark.parametrize("pause", [1, 50, STEPS - 1])

@@ -137,7 +137,7 @@ def heads(
 def compare(
     model: Model,
     other: Annotated[str, typer.Argument(help="A second model with the same vocabulary.")],
-    corpus: Annotated[str, typer.Argument(help="Running text, a text a line; plain, .gz, .xz, .bz2 or .zst.")],
+    corpus: Annotated[str, typer.Argument(help="Running text, a text a line, plain or packed.")],
     texts: Annotated[int, typer.Option(min=0, help="Read so many texts; 0: all.")] = 200,
     pairs: Pairs = False,
     paragraphs: Paragraphs = False,

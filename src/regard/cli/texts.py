@@ -85,10 +85,11 @@ def _read(name: str, move: Callable[[float], Any]) -> Iterator[Document]:
         if corpus.undecodable + corpus.nul > max(10, number / 10):
             break
         yield Document(line, language(line))
-    if corpus.nul > number / 10:
+    if corpus.undecodable + corpus.nul <= number / 10:
+        return
+    if corpus.nul >= corpus.undecodable:
         raise Problem(f"{corpus.nul:,} of the first {number:,} lines of {name} have NUL characters: it is no text.")
-    if corpus.undecodable > number / 10:
-        raise Problem(
-            f"{corpus.undecodable:,} of the first {number:,} lines of {name} have bytes that are no UTF-8. Convert it, "
-            "or build a corpus of it: a plan names its encoding, and reads jsonl and Parquet too."
-        )
+    raise Problem(
+        f"{corpus.undecodable:,} of the first {number:,} lines of {name} have bytes that are no UTF-8. Convert it, "
+        "or build a corpus of it: a plan names its encoding, and reads jsonl and Parquet too."
+    )

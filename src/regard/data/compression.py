@@ -7,7 +7,7 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ ENDINGS = (".gz", ".xz", ".bz2", ".zst")
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what reading a file raises that breaks off or is damaged
 
 
-def bare(path: Path) -> str:
-    """A file's name in small letters, without the ending that says how it is packed."""
+def kind_by_name(path: Path, kinds: Mapping[str, str]) -> str:
+    """The kind that goes by the ending of a file's name, whatever it is packed by; nothing where the name says none."""
     name = path.name.lower()
-    return name.removesuffix(next((ending for ending in ENDINGS if name.endswith(ending)), ""))
+    name = name.removesuffix(next((ending for ending in ENDINGS if name.endswith(ending)), ""))
+    return next((kind for ending, kind in kinds.items() if name.endswith(ending)), "")
 
 
 @dataclass(slots=True)

@@ -78,7 +78,22 @@ class HiddenWords(Shuffled):
 
     def batch(self, epoch: int, rows: NDArray[np.int64], *, cooled: float = 0.0) -> Hidden:
         """Some sequences with words hidden, at the rate that belongs to a share of the run's end."""
-        own, texts, chances = self.texts(epoch, rows)
+        return self.hidden(*self.texts(epoch, rows), cooled=cooled)
+
+    def texts(
+        self, epoch: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], list[Text], list[np.random.Generator]]:
+        """Which of `sequences` these are, as they lie in their batch; each as it is read; and its source of chance."""
+        chances = [chance(self.seed, epoch, int(row)) for row in rows]
+        own = rows % len(self.lengths)
+        texts = list(map(self.read, own.tolist(), chances))
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
+        return own[order], [texts[place] for place in order], [chances[place] for place in order]
+
+    def hidden(
+        self, own: NDArray[np.int64], texts: list[Text], chances: list[np.random.Generator], *, cooled: float = 0.0
+    ) -> Hidden:
+        """The batch of what `texts` gave."""
         sizes = [len(text.ids) for text in texts]
         ids, words = np.concatenate([text.ids for text in texts]), np.concatenate([text.words for text in texts])
         places, new = hide_all(self.rule, ids, words, sizes, self.alphabet, chances, cooled=cooled)
@@ -95,16 +110,6 @@ class HiddenWords(Shuffled):
             shift = torch.from_numpy(np.repeat(begins, sizes))
             packed = dataclasses.replace(packed, positions=packed.positions + shift)
         return Hidden(packed, *map(torch.from_numpy, parts))
-
-    def texts(
-        self, epoch: int, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], list[Text], list[np.random.Generator]]:
-        """Which of `sequences` these are, as they lie in their batch; each as it is read; and its source of chance."""
-        chances = [chance(self.seed, epoch, int(row)) for row in rows]
-        own = rows % len(self.lengths)
-        texts = list(map(self.read, own.tolist(), chances))
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place].ids))
-        return own[order], [texts[place] for place in order], [chances[place] for place in order]
 
     def read(self, row: int, chance: np.random.Generator) -> Text:
         """A sequence with nothing hidden yet; `chance` is its own, by which words are hidden afterwards."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from regard import disk
 from regard.data.cells import Skipped, separated
-from regard.data.compression import ENDINGS, Progress, bare, opened, packed
+from regard.data.compression import ENDINGS, Progress, kind_by_name, opened, packed
 from regard.data.decoding import LONE, decoded, numbered
 from regard.disk import locate
 from regard.errors import Problem
@@ -89,7 +89,7 @@ def ready(path: str | Path) -> Path:
 
 def known_kind(path: Path) -> str:
     """What the name's ending says is in the file; nothing where it says nothing."""
-    return next((kind for ending, kind in KINDS.items() if bare(path).endswith(ending)), "")
+    return kind_by_name(path, KINDS)
 
 
 def _kind(path: Path) -> str:

@@ -13,7 +13,7 @@ from regard.data.masking import Masking
 from regard.data.passages import Passage
 from regard.data.pretraining import frame
 from regard.errors import Problem
-from regard.eval.words import blanked, by_document, check, hidden
+from regard.eval.words import blanked, by_language, check, hidden
 from regard.measure.scores import Score, share_of_documents
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
@@ -60,11 +60,9 @@ def detected(
             wrong = replaced[plain]
             facts = torch.stack([wrong, wrong & said, ~wrong, ~wrong & ~said], 1).cpu().numpy()
             np.add.at(table, owners, facts)
-    languages = np.array([p.language for p in passages])
     found: dict[str, Score] = {}
-    for language in np.unique(languages):
-        these = np.flatnonzero(languages == language)
-        found |= _scored(str(language), by_document(table[these], [passages[row] for row in these.tolist()]), seed)
+    for language, _, (own,) in by_language(passages, table):
+        found |= _scored(language, own, seed)
     return found
 
 

@@ -30,11 +30,11 @@ def told_apart(model: Model, pairs: Pairs, *, most: int, seed: int = 0) -> dict[
             own = rows[pairs.languages[rows] == number]
             table, false = np.zeros((len(pairs.tokens.documents), 2)), False  # pairs of a document, and those told
             for span in cut(pairs.lengths[own].tolist(), BATCH_TOKENS):
-                batch = pairs.batch(0, own[span])
+                read = pairs.texts(0, own[span])
+                batch = pairs.hidden(*read)
                 said = model.pairs(model(batch.packed.to(device), hidden=False).pooled).argmax(-1).cpu()
                 facts = torch.stack([batch.pairs >= 0, said == batch.pairs], 1).numpy()
-                owners, *_ = pairs.texts(0, own[span])
-                np.add.at(table, pairs.sequences[owners, 2], facts)
+                np.add.at(table, pairs.sequences[read[0], 2], facts)
                 false |= bool((batch.pairs == 1).any())
             if false:
                 found[language] = share_of_documents("accuracy of pairs", table[table[:, 0] > 0], seed=seed)

@@ -17,8 +17,8 @@ from regard.data.packing import batches
 from regard.data.passages import Passage, drawn
 from regard.data.pretraining import frame
 from regard.errors import Problem
-from regard.measure.resample import over_first, percentiles
-from regard.measure.scores import Score, share_of_documents
+from regard.measure.resample import over_first, percentiles, share_over_first
+from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
 from regard.system import BATCH_TOKENS
 from regard.text.tokenizer import Tokenizer
@@ -82,13 +82,21 @@ def guesses(
     many, size = slice(len(owners)), len(encodings)
     table = _sums(owners, size, ranks[many] < 1, ranks[many] < 5, losses[many], unknown)
     single = _sums(np.array([row for row, _ in alone], dtype=np.int64), size, losses[len(owners) :])
-    found = []
+    return [
+        _scored(language, count, own, ones if pseudo else None, seed)
+        for language, count, (own, ones) in by_language(passages, table, single)
+    ]
+
+
+def by_language(
+    passages: Sequence[Passage], *tables: NDArray[np.float64]
+) -> Iterator[tuple[str, int, list[NDArray[np.float64]]]]:
+    """Each language by name, how many passages it has, and its rows of tables of passages `by_document`."""
+    languages = np.array([p.language for p in passages])
     for language in np.unique(languages):
-        these = np.flatnonzero(languages == language)
-        own = [passages[row] for row in these.tolist()]
-        ones = by_document(single[these], own) if pseudo else None
-        found.append(_scored(str(language), len(own), by_document(table[these], own), ones, seed))
-    return found
+        rows = np.flatnonzero(languages == language)
+        own = [passages[row] for row in rows.tolist()]
+        yield str(language), len(own), [by_document(table[rows], own) for table in tables]
 
 
 def by_document(table: NDArray[np.float64], passages: Sequence[Passage]) -> NDArray[np.float64]:
@@ -186,13 +194,16 @@ def _scored(
     language: str, passages: int, table: NDArray[np.float64], single: NDArray[np.float64] | None, seed: int
 ) -> Guesses:
     """The scores of a language from the sums of its documents."""
-    top1, top5 = (share_of_documents(f"top-{n} accuracy", table[:, [0, at]], seed=seed) for at, n in ((1, 1), (2, 5)))
-    means, again = over_first(table, seed=seed)
-    loss = Score("loss", float(means[3]), *percentiles(again[:, 3]), top1.n)
+    (means, again), places = over_first(table, seed=seed), int(table[:, 0].sum())
+    top1, top5 = (
+        Score(f"top-{n} accuracy", *share_over_first(table, column, means, again), places)
+        for column, n in ((1, 1), (2, 5))
+    )
+    loss = Score("loss", float(means[3]), *percentiles(again[:, 3]), places)
     perplexity = None
     if single is not None:
         chosen = single[single[:, 0] > 0]
         means, again = over_first(chosen, seed=seed)
         name, tokens = "pseudo-perplexity", int(chosen[:, 0].sum())
         perplexity = Score(name, float(np.exp(means[1])), *percentiles(np.exp(again[:, 1])), tokens)
-    return Guesses(language, len(table), passages, top1.n, int(table[:, 4].sum()), top1, top5, loss, perplexity)
+    return Guesses(language, len(table), passages, places, int(table[:, 4].sum()), top1, top5, loss, perplexity)

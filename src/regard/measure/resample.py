@@ -87,6 +87,16 @@ def over_first(table: Array, *, seed: Seed = 0) -> tuple[NDArray[np.float64], ND
         return sums / sums[0], again / again[:, :1]
 
 
+def share_over_first(table: Array, column: int, means: Array, again: Array) -> tuple[float, float, float]:
+    """What `over_first` found of a column that is a share of the first, with its interval, which one row alone has not.
+
+    Where nothing is right, or all, resamples are as sure: then it is Wilson's, of as many rows as have any of it.
+    """
+    value, rows = float(means[column]), int(np.count_nonzero(table[:, 0]))
+    sure = rows > 1 and value in (0, 1)
+    return value, *(wilson(value * rows, rows) if sure else percentiles(again[:, column]))
+
+
 def percentiles(values: Array, *, level: float = 0.95) -> Interval:
     """The middle share of the values; those that are undefined (nan) do not count, and none at all give nan."""
     defined = values[~np.isnan(values)]

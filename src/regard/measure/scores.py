@@ -23,6 +23,7 @@ from regard.measure.resample import (
     percentiles,
     reflected,
     resampled_sums,
+    share_over_first,
     wilson,
 )
 
@@ -52,14 +53,9 @@ class Score:
 def share_of_documents(name: str, table: Array, *, seed: Seed = 0) -> Score:
     """A share with an interval that resamples documents: (documents, 2), how much is asked of each, and what is right.
 
-    Where nothing is right, or all, a resample would be as sure; there it is Wilson's interval of as many rows as there
-    are documents. One document alone has none.
+    One document alone has none.
     """
-    means, again = over_first(table, seed=seed)
-    value, documents = float(means[1]), int(np.count_nonzero(table[:, 0]))
-    sure = documents > 1 and value in (0, 1)
-    interval = wilson(value * documents, documents) if sure else percentiles(again[:, 1])
-    return Score(name, value, *interval, int(table[:, 0].sum()))
+    return Score(name, *share_over_first(table, 1, *over_first(table, seed=seed)), int(table[:, 0].sum()))
 
 
 def is_error(name: str) -> bool:

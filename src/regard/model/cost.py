@@ -59,16 +59,15 @@ def detector_operations(config: EncoderConfig, tokens: float) -> float:
 def peak(device: torch.device, precision: torch.dtype, *, rounds: int = 5) -> float:
     """Operations a second that this machine reaches in products of large square matrices, best of some rounds."""
     size, most = 256, SIZES.get(device.type, 2048)
-    _seconds(size, device, precision)
-    while size < most and _seconds(size, device, precision) < SLOW:
+    own = torch.Generator(device).manual_seed(0)  # what is learnt takes nothing from this
+    a, b = (torch.randn(most, most, device=device, generator=own).to(precision) for _ in range(2))
+    _seconds(a[:size, :size], b[:size, :size])
+    while size < most and _seconds(a[:size, :size], b[:size, :size]) < SLOW:
         size *= 2
-    return 2.0 * size**3 / min(_seconds(size, device, precision) for _ in range(rounds))
+    return 2.0 * size**3 / min(_seconds(a[:size, :size], b[:size, :size]) for _ in range(rounds))
 
 
-def _seconds(size: int, device: torch.device, precision: torch.dtype) -> float:
-    own = torch.Generator(device).manual_seed(0)  # how many are drawn depends on the clock, and what is learnt must not
-    a, b = (torch.randn(size, size, device=device, generator=own).to(precision) for _ in range(2))
-    (a[:1] @ b[:, :1]).item()  # waits for the device
+def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
     began = time.perf_counter()
-    (a @ b)[0, 0].item()
+    (a @ b)[0, 0].item()  # waits for the device
     return time.perf_counter() - began

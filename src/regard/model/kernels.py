@@ -44,8 +44,6 @@ class Kernel:
     excels: Callable[[Tensor, Packed], bool] = lambda query, packed: False
 
 
-AMPERE = 8, 0  # compute capability
-
 # On a CPU the tail of a row of scores that fills no vector register is computed number by number, which in bfloat16
 # takes longer than padding does, and a mask costs nothing; in float32 the two are even (all measured).
 FUSED = Padding(step=16, cost=1024)
@@ -105,6 +103,9 @@ def _filled(part: Tensor) -> Tensor:
 
 def _is_half(query: Tensor) -> bool:
     return query.dtype in (torch.bfloat16, torch.float16)
+
+
+AMPERE = 8, 0  # compute capability
 
 
 def _flash_takes(query: Tensor) -> bool:

@@ -91,8 +91,7 @@ def fit(
             model.train()
             cooled = plan.cooled(share)
             if outside.branch and cooled > 0 and not now.cooling:
-                window.check(now)
-                outside.branch(_state(now, model, optimizer))
+                outside.branch(_state(now, model, optimizer, window))
             now.cooling = cooled > 0
             loss = torch.zeros((), device=device)
             count = plan.batches(now)
@@ -116,17 +115,15 @@ def fit(
             if outside.evaluate and plan.due(now, share):
                 _evaluate(now, optimizer, plan, outside, window)
             if outside.save and time.monotonic() - saved > plan.save_seconds:
-                window.check(now)
-                outside.save(_state(now, model, optimizer))
+                outside.save(_state(now, model, optimizer, window))
                 saved = time.monotonic()
         if outside.save and interrupts.asked:
-            window.check(now)
-            outside.save(_state(now, model, optimizer))
+            outside.save(_state(now, model, optimizer, window))
             raise KeyboardInterrupt
     if window.losses:  # the steps since the last row
         outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it
-        outside.branch(_state(now, model, optimizer))
+        outside.branch(_state(now, model, optimizer, window))
     optimizer.flush()
     return now
 
@@ -173,7 +170,9 @@ def _better(found: Evaluation, best: dict[str, Any]) -> bool:
     return bool(difference.mean() > difference.std() / max(1, len(difference)) ** 0.5)
 
 
-def _state(now: Progress, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+def _state(now: Progress, model: nn.Module, optimizer: Optimizer, window: _Window) -> dict[str, Any]:
+    """What a run goes on from; raises `Problem` where the loss is no number, so that the state before it is kept."""
+    window.check(now)
     return {
         "progress": asdict(now),
         "model": model.state_dict(),

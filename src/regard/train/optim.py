@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regard.errors import Problem
 from regard.train.muon import Muon
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -88,6 +89,11 @@ class RowAdamW:
         self.steps += 1
         step, (beta1, beta2) = self.steps, self.betas
         shrink = 1 - rate * self.weight_decay
+        if shrink <= 0:
+            raise Problem(
+                f"A learning rate of {rate:g} with a weight decay of {self.weight_decay:g} leaves nothing of words: "
+                "lower one of them."
+            )
         unit = rate * math.sqrt(1 - beta2**step) / (1 - beta1**step)
         if self.table.grad is not None:
             gradient = self.table.grad.coalesce()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from regard.data.compression import BROKEN, ENDINGS, Progress, bare, opened
+from regard.data.compression import BROKEN, ENDINGS, Progress, kind_by_name, opened
 from regard.data.corpora.plan import Source
 from regard.data.decoding import LONE, guess
 from regard.data.sources import arrow
@@ -70,7 +70,7 @@ def kind(path: Path, source: Source) -> str:
     """The format of a file, as its source declares it or its name tells."""
     if source.format != "auto":
         return source.format
-    if found := next((kind for ending, kind in KINDS.items() if bare(path).endswith(ending)), ""):
+    if found := kind_by_name(path, KINDS):
         return found
     raise Problem(
         f"The name {path.name} does not tell what is in the file. {_say(source, 'format', 'text')} Or jsonl, parquet, "
