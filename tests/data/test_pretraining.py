@@ -143,10 +143,15 @@ def test_batches_read_ahead_are_those_that_would_be_read_now_and_draw_nothing(st
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_processes_that_read_ahead_outlast_a_kill_of_the_whole_job(store, tokenizer):
+@pytest.mark.parametrize("begun", [True, False])
+def test_processes_that_read_ahead_outlast_a_kill_of_the_whole_job(begun, store, tokenizer):
     loader = HiddenWords(store, tokenizer, Masking(), length=64, batch_tokens=300, seed=1)
     ahead, place = Ahead(loader, 2), (0, 0)
-    place, *_ = ahead(place)
+    if begun:
+        place, *_ = ahead(place)
+    else:  # they are there, and have not come to anything yet
+        ahead._batches, ahead._expected = ahead._from((0, 1)), (0, 1)
+        place = (0, 1)
     for child in multiprocessing.active_children():
         os.kill(child.pid, signal.SIGTERM)
         os.kill(child.pid, signal.SIGINT)

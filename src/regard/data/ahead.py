@@ -16,6 +16,7 @@ from regard.errors import Problem
 
 MOST = 4  # processes, which read a million tokens a second each
 GRACE = 30  # seconds that a process which is to end still reads, while its parent finishes a step and saves
+HELD = signal.SIGINT, signal.SIGTERM
 EACH = 2  # batches that each process reads ahead; what waits is in shared memory, of which a container has little
 
 
@@ -47,6 +48,7 @@ def _outlast(number: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end_later)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 class Ahead:
@@ -75,8 +77,13 @@ class Ahead:
     def _from(self, place: Place) -> Iterator[Any]:
         epoch, number = place
         numbers = range(number, len(self.source.planned(epoch)[0]))  # planned once, before there are processes
-        return iter(DataLoader(
+        loader = DataLoader(
             _Epoch(self.source, epoch), batch_size=None, sampler=numbers, num_workers=self.processes,
             prefetch_factor=EACH, multiprocessing_context="fork", generator=torch.Generator(),
             worker_init_fn=_outlast,
-        ))  # fmt: skip
+        )  # fmt: skip
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)  # until each process knows what to do with them
+        try:
+            return iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
