@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from filelock import FileLock
 
 # One thread for each process: tests run side by side, and OpenMP threads that outnumber the cores spin each other out.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests run in the background of a script would ignore Ctrl-C, and so would the runs that they start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINTS = Path(os.environ.get("REGARD_CHECKPOINTS", Path(__file__).resolve().parents[1] / ".cache" / "checkpoints"))

@@ -307,6 +307,14 @@ def test_a_model_is_gone_on_with_in_smaller_steps(made, novel, tmp_path):
         assert "evaluation" not in {row["kind"] for row in rows}
 
 
+def test_a_budget_that_ends_while_the_rate_still_rises_is_said_to_be_little(novel, tmp_path):
+    for steps in 4, 5:
+        said = []
+        asked = recipe(tmp_path / f"run{steps}", novel, f"budget={steps}steps", "text.held_out=0")
+        pretrain(asked, tell=said.append)
+        assert any(line.startswith("the budget ended in step 4 of 5 in") for line in said) == (steps < 5)
+
+
 def test_a_damaged_state_is_said(novel, tmp_path):
     out = tmp_path / "run"
     pretrain(recipe(out, novel, "budget=4steps", "evaluation.times=1"))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from regard import disk, toml
 from regard import recipe as recipes
@@ -210,6 +211,28 @@ def start_near(lesson: Words, share: Share) -> None:
     encoder.to(device)
 
 
+def _plan(recipe: Pretraining, device: torch.device) -> Budget:
+    """When the run ends, how fast it learns, and when it looks up."""
+    amount, unit = recipes.budget(recipe.budget)
+    settings = recipe.train
+    return Budget(
+        amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
+        batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
+        evaluations=recipe.evaluation.times, bfloat16=in_bfloat16(settings.precision, device),
+        save_seconds=settings.save_minutes * 60,
+    )  # fmt: skip
+
+
+def _optimizer(recipe: Pretraining, trained: nn.Module) -> Optimizer:
+    settings = recipe.train
+    return Optimizer(
+        trained, learning_rate=settings.learning_rate or RATES[bool(recipe.model.name)],
+        weight_decay=settings.weight_decay, layer_decay=1.0,
+        clip=settings.clip, muon=settings.optimizer == "muon", muon_decay=settings.muon_decay,
+        embedding_rate=settings.embedding_rate, betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
+    )  # fmt: skip
+
+
 def _rule(recipe: Pretraining) -> Masking:
     """Which tokens are hidden; raises `Problem` for what cannot be asked."""
     masking = recipe.masking
@@ -230,24 +253,11 @@ def learn(
 ) -> Pretrained:
     """Trains until the budget is spent, and measures on what was held out."""
     system, recipe, text = lesson.system, lesson.recipe, lesson.text
-    settings, masking = recipe.train, recipe.masking
-    amount, unit = recipes.budget(recipe.budget)
     loader = lesson.batches(_rule(recipe), ~held, anywhere=recipe.text.begin == "any")
-    plan = Budget(
-        amount=amount, unit=unit, warmup=settings.warmup, cooldown=settings.cooldown,
-        batch_tokens=settings.batch_tokens, most=settings.step_tokens, ramp=settings.ramp,
-        evaluations=recipe.evaluation.times, bfloat16=in_bfloat16(settings.precision, system.device),
-        save_seconds=settings.save_minutes * 60,
-    )  # fmt: skip
-    optimizer = Optimizer(
-        lesson.trained, learning_rate=settings.learning_rate or RATES[bool(recipe.model.name)],
-        weight_decay=settings.weight_decay, layer_decay=1.0,
-        clip=settings.clip, muon=settings.optimizer == "muon", muon_decay=settings.muon_decay,
-        embedding_rate=settings.embedding_rate, betas=(BETAS[0], settings.beta2), epsilon=settings.epsilon,
-    )  # fmt: skip
+    plan, optimizer = _plan(recipe, system.device), _optimizer(recipe, lesson.trained)
     if plan.bfloat16 and not has_bfloat16(system.device):
         tell("bfloat16 is emulated on this device, and slower than train.precision=float32")
-    if settings.compile == "on":
+    if recipe.train.compile == "on":
         compile_training(lesson.trained)
         tell("layers are compiled in the first steps, which takes up to a minute")
     saved = _saved(folder, recipe, text, plan) if resume else None
@@ -260,7 +270,7 @@ def learn(
     measure = HeldOut(system, recipe, text, held, probes)
     precision = torch.bfloat16 if plan.bfloat16 else torch.float32
     most = peak(system.device, precision)
-    each = lesson.operations(loader.lengths, masking.rate) / loader.lengths.sum()
+    each = lesson.operations(loader.lengths, recipe.masking.rate) / loader.lengths.sum()
     tell(
         f"budget: {recipe.budget}; {each / 1e6:,.1f} million operations a token; this machine does "
         f"{most / 1e9:,.0f} billion a second in {str(precision).removeprefix('torch.')}"
@@ -285,7 +295,7 @@ def learn(
     progress = fit(
         lesson.trained,
         lesson.objective(),
-        loader if masking.last_rate >= 0 else ahead(loader, system.device),  # a rate that changes is known here alone
+        ahead(loader, system.device) if recipe.masking.last_rate < 0 else loader,  # else the rate is known here alone
         optimizer=optimizer,
         plan=plan,
         outside=Outside(
@@ -298,10 +308,23 @@ def learn(
     )
     if not (measure.guesses or measure.probes):  # no evaluation was asked for, or a kill came after the last
         evaluate()
+    return _finish(lesson, measure, progress, journal, folder, tell)
+
+
+def _finish(
+    lesson: Words, measure: HeldOut, progress: Progress, journal: Journal, folder: Path, tell: Tell
+) -> Pretrained:
+    """Writes what the run came to."""
+    recipe = lesson.recipe
+    if progress.step < recipe.train.warmup:
+        tell(
+            f"the budget ended in step {progress.step:,} of {recipe.train.warmup:,} in which the learning rate rises: "
+            "what is learnt so is little. Give more, or a smaller train.warmup"
+        )
+    shown = pages.samples(lesson.guesser, lesson.system.tokenizer, measure.passages, unit=recipe.masking.unit)
     pages.write(
         folder / "report.html", title=folder.name, found=measure.guesses, scores=measure.scores, probes=measure.probes,
-        shown=pages.samples(lesson.guesser, system.tokenizer, measure.passages, unit=masking.unit),
-        guesser=lesson.who, history=journal.rows(), said=text.said,
+        shown=shown, guesser=lesson.who, history=journal.rows(), said=lesson.text.said,
         recipe=(folder / "recipe.toml").read_text(encoding="utf-8"),
     )  # fmt: skip
     row = {"kind": "result", "step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}

@@ -35,6 +35,7 @@ from regard.text.tokenizer import Tokenizer
 log = logging.getLogger("regard")
 Array = NDArray[np.float32]
 BATCH_TOKENS = 4096  # beyond this the activations outgrow a processor's cache, below it calls cost more than work
+GPU_TOKENS = 16 * BATCH_TOKENS  # a GPU is idle below
 MEASURED = "faithful.json"  # what `regard faithful` writes beside a model
 PRECISIONS = ("auto", "float32", "bfloat16")
 CHUNK = 8192  # texts tokenised and sorted by length at a time, so that memory does not grow with the corpus
@@ -248,6 +249,11 @@ class System:
         warn_of_cuts(cut_short, 1, self.card.max_length, cure="A patch takes its values from a shorter text as well.")
         _, packed = next(self.packs(found))
         return record(self.model.encoder, packed, edit, tokens=[self.tokenizer.tokens(found[0])])
+
+
+def room(device: torch.device) -> int:
+    """Tokens of a batch of which no gradient is asked, at most."""
+    return BATCH_TOKENS if device.type == "cpu" else GPU_TOKENS
 
 
 def warn_of_cuts(dropped: list[int], texts: int, length: int, *, cure: str) -> None:

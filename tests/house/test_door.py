@@ -16,6 +16,7 @@ MODULES = {
 }
 HEAVY = {"torch", "numpy", "tokenizers", "huggingface_hub", "transformers"}
 MOST = 500
+COMPILER = {"torch._dynamo", "torch._inductor", "sympy"}  # half of the time that a verb takes to start
 HELP = "import sys; sys.argv = ['regard', *sys.argv[1:]]; from regard.cli import main; main()"
 PROBE = "import sys, atexit; atexit.register(lambda: print('\\nloaded:', *sys.modules)); "
 
@@ -45,6 +46,12 @@ def test_help_loads_nothing_heavy(arguments):
 
 def test_import_loads_nothing_heavy():
     assert loaded("import regard") & HEAVY == set()
+
+
+def test_no_room_loads_a_compiler():
+    rooms = [name for name in MODULES if not name.endswith("__main__")]
+    code = "import importlib; [importlib.import_module(name) for name in sys.argv[1:]]"
+    assert loaded(code, *rooms) & COMPILER == set()
 
 
 @pytest.mark.parametrize("name", regard.__all__)

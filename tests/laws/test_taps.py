@@ -201,7 +201,7 @@ def test_a_tap_leaves_nothing_on_the_model(model, packed):
         ("layer.?.output", ["layer.0.output", "layer.1.output"]),
         ("embeddings.*", ["embeddings.word", "embeddings.output"]),
         ("LAYER.0.output", []),
-        ("layer.2.*", []),
+        ("layer.[2-9].output", []),
         ("output", []),
     ],
 )

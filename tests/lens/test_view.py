@@ -110,6 +110,12 @@ def test_gradients_pass_and_are_numbers(batch, draw_model):
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_a_layer_that_is_not_there_is_a_problem(batch, draw_model):
+    for tap in Tap(edit=hidden(window(1), batch, layers=[0, 2])), Tap(["layer.1.output", "layer.2.output"]):
+        with pytest.raises(Problem, match=r"layer\.2\..* no layer 2.* 0 to 1"):
+            draw_model()(batch, tap=tap)
+
+
 def test_nobody_in_view_is_a_problem(batch):
     with pytest.raises(Problem, match=r"may attend to nobody.*itself"):
         hidden(~window(1), batch)

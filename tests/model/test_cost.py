@@ -57,11 +57,13 @@ def test_where_products_are_slow_smaller_ones_are_timed(slow, size, monkeypatch)
         return slow * (len(a) / 256) ** 3 if slow > 1e-3 else slow
 
     monkeypatch.setattr(cost, "_seconds", seconds)
+    peak.cache_clear()
     found = peak(torch.device("cpu"), torch.float32, rounds=3)
     assert timed[-3:] == [size] * 3 and found == 2 * size**3 / seconds(range(size), None)
 
 
 def test_the_peak_takes_nothing_from_the_source_of_chance():
+    peak.cache_clear()
     before = torch.get_rng_state()
     assert peak(torch.device("cpu"), torch.float32, rounds=1) > 1e8
     assert torch.equal(before, torch.get_rng_state())

@@ -16,7 +16,7 @@ from regard.errors import Problem
 from regard.eval.words import blanked, by_language, check, hidden
 from regard.measure.scores import Score, share_of_documents
 from regard.model.heads import Model, at_rest
-from regard.system import BATCH_TOKENS
+from regard.system import room
 from regard.text.tokenizer import Tokenizer
 from regard.train.objectives import deceived
 
@@ -49,7 +49,7 @@ def detected(
     chance = torch.Generator(device).manual_seed(seed)  # none of the training's own
     table = np.zeros((len(passages), 4))  # replaced tokens, and those found; original ones, and those left as they are
     with at_rest(discriminator), at_rest(generator):
-        for rows, packed, at, truth in blanked(encodings, places, alphabet.mask, BATCH_TOKENS):
+        for rows, packed, at, truth in blanked(encodings, places, alphabet.mask, room(device)):
             batch = Hidden(packed, at, truth, torch.zeros_like(at), torch.full((len(rows),), -1)).to(device)
             states = generator.encoder.at(batch.packed, batch.places)
             assert generator.words is not None

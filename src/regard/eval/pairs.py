@@ -11,7 +11,7 @@ from regard.data.passages import drawn
 from regard.errors import Problem
 from regard.measure.scores import Score, share_of_documents
 from regard.model.heads import Model, at_rest
-from regard.system import BATCH_TOKENS
+from regard.system import room
 
 
 def told_apart(model: Model, pairs: Pairs, *, most: int, seed: int = 0) -> dict[str, Score]:
@@ -29,7 +29,7 @@ def told_apart(model: Model, pairs: Pairs, *, most: int, seed: int = 0) -> dict[
         for number, language in enumerate(pairs.tokens.languages):
             own = rows[pairs.languages[rows] == number]
             table, false = np.zeros((len(pairs.tokens.documents), 2)), False  # pairs of a document, and those told
-            for span in cut(pairs.lengths[own].tolist(), BATCH_TOKENS):
+            for span in cut(pairs.lengths[own].tolist(), room(device)):
                 read = pairs.texts(0, own[span])
                 batch = pairs.hidden(*read)
                 said = model.pairs(model(batch.packed.to(device), hidden=False).pooled).argmax(-1).cpu()

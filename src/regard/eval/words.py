@@ -20,12 +20,11 @@ from regard.errors import Problem
 from regard.measure.resample import over_first, percentiles, share_over_first
 from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
-from regard.system import BATCH_TOKENS
+from regard.system import room
 from regard.text.tokenizer import Tokenizer
 from regard.views import NO_WORDS
 
 Places = NDArray[np.int64]
-GPU_TOKENS = 16 * BATCH_TOKENS  # of a batch: a GPU is idle below
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +139,7 @@ def answers(
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     order: list[Places] = [np.empty(0, np.int64)]
     with at_rest(model):
-        room = BATCH_TOKENS if device.type == "cpu" else GPU_TOKENS
-        for rows, packed, at, truth in blanked(encodings, places, mask, room):
+        for rows, packed, at, truth in blanked(encodings, places, mask, room(device)):
             states = model.encoder.at(packed.to(device), at.to(device))
             assert model.words is not None
             found.append(model.words.rank(states, model.encoder.embeddings.word, truth.to(device)))
@@ -156,13 +154,13 @@ def answers(
 
 
 def blanked(
-    encodings: Sequence[Encoding], places: Sequence[Places], mask: int, room: int
+    encodings: Sequence[Encoding], places: Sequence[Places], mask: int, most: int
 ) -> Iterator[tuple[Places, Packed, torch.Tensor, torch.Tensor]]:
-    """Batches of at most `room` tokens with [MASK] at some places of each sequence.
+    """Batches of at most `most` tokens with [MASK] at some places of each sequence.
 
     Which sequences a batch has, the batch, where in it something is hidden, ascending, and the ids that were there.
     """
-    for rows, packed in batches(encodings, room):
+    for rows, packed in batches(encodings, most):
         starts = packed.bounds[:-1].tolist()
         at = torch.from_numpy(np.concatenate([places[r] + start for r, start in zip(rows, starts, strict=True)]))
         truth = packed.ids[at]

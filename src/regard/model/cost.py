@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ def detector_operations(config: EncoderConfig, tokens: float) -> float:
     return 6 * tokens * (config.width**2 + config.width)
 
 
+@cache  # it takes seconds
 def peak(device: torch.device, precision: torch.dtype, *, rounds: int = 5) -> float:
     """Operations a second that this machine reaches in products of large square matrices, best of some rounds."""
     size, most = 256, SIZES.get(device.type, 2048)

@@ -178,7 +178,12 @@ class Encoder(nn.Module):
         self._settle = torch.compile(Block.settle, dynamic=True, backend=backend)
 
     def forward(self, packed: Packed, *, tap: Tap | None = None) -> Tensor:
-        """The last layer's output: (tokens, width), float32."""
+        """The last layer's output: (tokens, width), float32.
+
+        Raises `Problem` for a tap on a layer that is not there.
+        """
+        if tap is not None:
+            tap.check(len(self.blocks))
         x: Tensor = self.embeddings(packed, tap=tap)
         for number, block in enumerate(self.blocks):
             x = block(x, packed, tap=tap, name=f"layer.{number}")

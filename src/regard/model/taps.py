@@ -29,9 +29,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from regard.batch import Trace
+from regard.errors import Problem
 
 Edit = Callable[[Any], Any]
 Attend = Callable[..., tuple[Any, Any]]  # (name, query, key, value, *, packed, scale, noise, lse) -> (mixed, lse)
@@ -61,6 +60,13 @@ class Tap:
         """Whether the value of this name would be watched or edited."""
         return _matches(name, self.watch) or _matches(name, tuple(self.edit))
 
+    def check(self, layers: int) -> None:
+        """Raises `Problem` for a pattern that names a layer by a number which a model of so many layers lacks."""
+        for pattern in (*self.watch, *self.edit):
+            number = pattern.split(".")[1] if pattern.startswith("layer.") else ""
+            if number.isdecimal() and int(number) >= layers:
+                raise Problem(f"{pattern}: there is no layer {number}, for this model's are 0 to {layers - 1}.")
+
     def __call__(self, name: str, value: Any) -> Any:
         """The value to go on with."""
         for pattern, change in self.edit.items():
@@ -81,9 +87,10 @@ def _any_matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _known(name: str, patterns: tuple[str, ...]) -> bool:
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return _any_matches(name, patterns)
 
 
-# A compiler takes the answer for granted: left to trace the matching itself, it trips over the library's cache.
-_matches: Callable[[str, tuple[str, ...]], bool] = torch.compiler.assume_constant_result(_known)
+# A compiler takes the answer for granted: left to trace the matching itself, it trips over the library's cache. This is
+# what torch.compiler.assume_constant_result does, after loading the whole compiler, which doubles the time to start.
+_matches._dynamo_marked_constant = True  # type: ignore[attr-defined]
