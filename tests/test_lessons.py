@@ -2,12 +2,11 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import pytest
 import safetensors.torch
 import torch
+from command import typed
 
 import regard
 from regard import recipe as recipes
@@ -177,8 +176,8 @@ def test_the_generator_fills_and_is_measured_and_the_discriminator_is_a_bert(rep
     assert tokenizer.convert_ids_to_tokens(logits.argmax(-1).tolist()) == ["and"]
     assert (model.config.hidden_size, model.config.num_attention_heads) == (16, 1)  # of two heads as wide
     corpus = recipes.read(out / "recipe.toml", recipes.Pretraining).text.corpus
-    command = [sys.executable, "-m", "regard", "perplexity", place, corpus, "--length", "64", "--pseudo", "0", "--json"]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = typed("perplexity", place, corpus, "--length", "64", "--pseudo", "0", "--json")
+    said = json.loads(done.stdout)
     assert said["languages"][0]["top1"]["value"] > 0.4
 
     system = regard.load(out)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from command import typed
 
 import regard
 from regard import recipe as recipes
@@ -437,7 +438,7 @@ def test_a_run_killed_at_random_ends_in_the_same_bits(novel, tmp_path, times):
 
 def test_a_run_that_is_interrupted_saves_what_it_has_learnt(novel, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = ["budget=400steps", "evaluation.times=1", "train.save_minutes=1000"]
+    words = ["budget=200steps", "evaluation.times=1", "train.save_minutes=1000"]
     pretrain(recipe(whole, novel, *words))
     for number, code, said in (
         (signal.SIGINT, 130, "Stopped. A training run goes on"),
@@ -550,25 +551,18 @@ def test_what_is_named_in_the_wrong_place_is_told_its_own(words, said, novel, tm
     plan = tmp_path / "plan.toml"
     plan.write_text('[[source]]\nname = "a"\npath = "a.txt"\n')
     words = [word.format(novel=novel, plan=plan) for word in words]
-    asked = [sys.executable, "-m", "regard", "pretrain", *words, "budget=1steps"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    done = typed("pretrain", *words, "budget=1steps")
     assert done.returncode == 2 and said in " ".join(done.stderr.split())
 
 
 def test_the_verb_shows_what_it_does(novel, tmp_path):
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    words = command(tmp_path / "run", novel, "budget=20steps", "--json")
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    done = typed(*command(tmp_path / "run", novel, "budget=20steps", "--json")[3:])
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert table["languages"][0]["language"] == "en" and table["tokens"] > 9000
-    folder = [sys.executable, "-m", "regard", "pretrain", str(tmp_path), "budget=40steps"]
-    wrong = subprocess.run(folder, capture_output=True, text=True, env=environment, check=False)
+    wrong = typed("pretrain", tmp_path, "budget=40steps")
     assert wrong.returncode == 2 and "is no recipe that can be read" in wrong.stderr
-    words = [sys.executable, "-m", "regard", "pretrain", "--resume", f"out={tmp_path / 'run'}", "budget=40steps"]
-    shown = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    shown = typed("pretrain", "--resume", f"out={tmp_path / 'run'}", "budget=40steps")
+    assert shown.returncode == 0, shown.stderr
     assert "pseudo-perplexity" in shown.stderr and "of peak" not in shown.stdout
-    help_text = subprocess.run(
-        [sys.executable, "-m", "regard", "pretrain", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "budget=25min" in help_text
+    assert "budget=25min" in typed("pretrain", "--help").stdout

@@ -1,17 +1,9 @@
 """Corpora as a user makes them and asks about them, in processes of their own."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-
-
-def regard(*words, cwd=None):
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "regard", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+from command import typed
 
 
 @pytest.fixture
@@ -29,32 +21,32 @@ def folder(tmp_path):
 
 
 def test_a_corpus_is_built_and_told(folder):
-    done = regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
+    done = typed("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "duplicate" in done.stdout and "2 shards in corpus" in done.stdout
-    told = regard("corpus", "stats", "corpus", cwd=folder)
+    told = typed("corpus", "stats", "corpus", cwd=folder)
     assert told.returncode == 0 and "too short" in told.stdout and "1 documents simplified" in told.stdout
-    found = json.loads(regard("corpus", "stats", "corpus", "--json", cwd=folder).stdout)
+    found = json.loads(typed("corpus", "stats", "corpus", "--json", cwd=folder).stdout)
     assert (found["documents"], found["dropped"]) == (3, {"duplicate": 1, "too short": 1})
-    built = json.loads(regard("corpus", "build", "corpora.toml", "--out", "corpus", "--json", cwd=folder).stdout)
+    built = json.loads(typed("corpus", "build", "corpora.toml", "--out", "corpus", "--json", cwd=folder).stdout)
     assert {**found, "out": "corpus"} == built
 
 
 def test_so_many_examples_are_shown_and_no_more(folder):
     (folder / "a.txt").write_text("\n\n".join(["The lamp was lit and it was late.", *["no"] * 9]))
-    regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
+    typed("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
     words = ("corpus", "stats", "corpus", "--dropped", "too short", "--json")
     for asked, count in ((5, 5), (9, 9), (20, 9)):
-        assert len(json.loads(regard(*words, "--examples", str(asked), cwd=folder).stdout)["examples"]) == count
+        assert len(json.loads(typed(*words, "--examples", str(asked), cwd=folder).stdout)["examples"]) == count
 
 
 def test_what_was_dropped_is_shown(folder):
-    regard("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
-    told = regard("corpus", "stats", "corpus", "--dropped", "duplicate", cwd=folder)
+    typed("corpus", "build", "corpora.toml", "--out", "corpus", "--processes", "1", cwd=folder)
+    told = typed("corpus", "stats", "corpus", "--dropped", "duplicate", cwd=folder)
     assert "a, a.txt line 5 (of a.txt line 1)\n  the lamp was lit, and it was late" in told.stdout
-    rows = json.loads(regard("corpus", "stats", "corpus", "--dropped", "too short", "--json", cwd=folder).stdout)
+    rows = json.loads(typed("corpus", "stats", "corpus", "--dropped", "too short", "--json", cwd=folder).stdout)
     assert rows["examples"] == [{"reason": "too short", "source": "a", "place": "a.txt line 7", "text": "no"}]
-    wrong = regard("corpus", "stats", "corpus", "--dropped", "to short", cwd=folder)
+    wrong = typed("corpus", "stats", "corpus", "--dropped", "to short", cwd=folder)
     assert wrong.returncode == 2 and "Did you mean 'too short'" in " ".join(wrong.stderr.split())
 
 
@@ -71,10 +63,10 @@ def test_what_was_dropped_is_shown(folder):
 def test_problems_end_with_two(folder, words, said):
     (folder / "short.txt").write_text("no\n\nno")
     (folder / "short.toml").write_text('[[source]]\nname = "s"\npath = "short.txt"\nlanguage = "en"\n')
-    done = regard("corpus", *words, cwd=folder)
+    done = typed("corpus", *words, cwd=folder)
     assert done.returncode == 2 and said in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("verb", ["build", "stats"])
 def test_help_has_an_example(verb):
-    assert "Example: regard corpus" in regard("corpus", verb, "--help").stdout
+    assert "Example: regard corpus" in typed("corpus", verb, "--help").stdout

@@ -1,18 +1,13 @@
 """The verbs of pre-training as a user types them."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 
+import command
 import numpy as np
 import pytest
 
-
-def regard(*words: object) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "regard", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+typed = partial(command.typed, columns=80)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +22,7 @@ def files(tmp_path_factory):
 
 def test_guesses_are_measured_by_language(guesser, files):
     command = ["perplexity", guesser, *files, "--length", 16, "--pseudo", 30, "--seed", 3]
-    done = regard(*command, "--json")
+    done = typed(*command, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     english, chinese = said["languages"]
@@ -35,7 +30,7 @@ def test_guesses_are_measured_by_language(guesser, files):
     assert (chinese["language"], chinese["passages"]) == ("zh", 5) and chinese["unknown"] == chinese["places"] > 0
     assert english["top1"]["low"] <= english["top1"]["value"] <= english["top5"]["value"] < 1
     assert 30 <= english["pseudo"]["n"] < 44 and english["pseudo"]["low"] < english["pseudo"]["value"]
-    shown = regard(*command)
+    shown = typed(*command)
     assert f"{english['loss']['low']:.3f}-{english['loss']['high']:.3f}" in shown.stdout
     assert "hidden tokens are [UNK]" in shown.stdout
     assert f"{english['pseudo']['value']:,.1f}" in shown.stdout and max(map(len, shown.stdout.splitlines())) <= 80
@@ -43,11 +38,11 @@ def test_guesses_are_measured_by_language(guesser, files):
 
 def test_few_texts_whole_words_and_no_pseudo_perplexity(guesser, files):
     command = ["perplexity", guesser, files[0], "--length", 16, "--texts", 7, "--unit", "word", "--pseudo", 0]
-    [english] = json.loads(regard(*command, "--json").stdout)["languages"]
+    [english] = json.loads(typed(*command, "--json").stdout)["languages"]
     assert english["passages"] == 7 and english["pseudo"] is None
-    [english] = json.loads(regard(*command[:-4], "--texts", 1, "--json").stdout)["languages"]
+    [english] = json.loads(typed(*command[:-4], "--texts", 1, "--json").stdout)["languages"]
     assert english["passages"] == 1 and english["top1"]["low"] is None  # there is nothing to resample
-    assert "of one" in regard(*command[:-4], "--texts", 1).stdout
+    assert "of one" in typed(*command[:-4], "--texts", 1).stdout
 
 
 def test_what_cannot_be_measured_is_said(guesser, tiny, files, tmp_path):
@@ -58,6 +53,6 @@ def test_what_cannot_be_measured_is_said(guesser, tiny, files, tmp_path):
         ([guesser, files[0], "--length", 16, "--unit", "wrd"], "Did you mean 'word'?"),
         ([guesser, tmp_path / "empty.txt", "--length", 16], "There is no text in"),
     ):
-        done = regard("perplexity", *words)
+        done = typed("perplexity", *words)
         assert done.returncode == 2 and message in " ".join(done.stderr.split()), done.stderr
         assert done.stdout == ""

@@ -4,22 +4,16 @@ import gzip
 import itertools
 import json
 import lzma
-import os
-import subprocess
-import sys
+from functools import partial
 
+import command
 import pytest
 
 from regard.text.tokenizer import Tokenizer
 
+typed = partial(command.typed, columns=120)
 ENGLISH = ["The lower the slower; the slowest is lowest.", "Newer and newest doctors work in a hospital."]
 CHINESE = ["他是一名医生，在医院工作。", "我爱北京天安门。"]
-
-
-def regard(*words: object) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "regard", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +30,7 @@ def files(tmp_path_factory):
 def learnt(files, tmp_path_factory):
     """A vocabulary, and what was said of it."""
     out = tmp_path_factory.mktemp("vocab") / "vocab"
-    done = regard("vocab", "train", *files, "--size", 300, "--out", out, "--json")
+    done = typed("vocab", "train", *files, "--size", 300, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout)
 
@@ -53,9 +47,9 @@ def test_a_vocabulary_is_learnt_and_measured_on_texts_held_out(learnt):
 
 def test_the_same_again_is_refused_over_what_is_there_and_equal_beside_it(learnt, files, tmp_path):
     out, _ = learnt
-    done = regard("vocab", "train", *files, "--size", 300, "--out", out)
+    done = typed("vocab", "train", *files, "--size", 300, "--out", out)
     assert done.returncode == 2 and "holds a vocabulary already" in " ".join(done.stderr.split())
-    done = regard("vocab", "train", *files, "--size", 300, "--out", tmp_path / "again")
+    done = typed("vocab", "train", *files, "--size", 300, "--out", tmp_path / "again")
     assert done.returncode == 0 and "ids are in" in done.stdout
     for path in out.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
@@ -67,9 +61,9 @@ def test_a_corpus_that_was_built_says_the_languages(shared, tmp_path):
             (tmp_path / f"{name}.txt").write_text("".join(itertools.islice(file, 1000)), encoding="utf-8")
     plan = [f'[[source]]\nname = "{name}"\npath = "{name}.txt"\nlanguage = "{name}"\n' for name in ("en", "zh")]
     (tmp_path / "corpora.toml").write_text("".join(plan))
-    done = regard("corpus", "build", tmp_path / "corpora.toml", "--out", tmp_path / "corpus")
+    done = typed("corpus", "build", tmp_path / "corpora.toml", "--out", tmp_path / "corpus")
     assert done.returncode == 0, done.stderr
-    done = regard("vocab", "train", tmp_path / "corpus", "--size", 4000, "--out", tmp_path / "vocab", "--json")
+    done = typed("vocab", "train", tmp_path / "corpus", "--size", 4000, "--out", tmp_path / "vocab", "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["languages"]
     assert [row["language"] for row in rows] == ["en", "zh"] and all(row["word_coverage"] > 0.95 for row in rows)
@@ -77,22 +71,22 @@ def test_a_corpus_that_was_built_says_the_languages(shared, tmp_path):
 
 def test_published_vocabularies_are_measured_as_they_are(shared, files, checkpoint):
     path = shared / "data" / "vocab" / "bert_chinese_vocab_21128.txt.gz"
-    done = regard("vocab", "stats", path, *files, "--texts", 50, "--json")
+    done = typed("vocab", "stats", path, *files, "--texts", 50, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["size"] == 21128
     assert [(row["language"], row["texts"], row["word_coverage"]) for row in said["languages"]] == [
         ("en", 50, 1.0), ("zh", 50, 1.0),
     ]  # fmt: skip
-    done = regard("vocab", "stats", checkpoint("minilm-l6"), *files)
+    done = typed("vocab", "stats", checkpoint("minilm-l6"), *files)
     assert done.returncode == 0 and "30,522 ids" in done.stdout
 
 
 def test_help_has_an_example():
     for words in ((), ("vocab",), ("corpus",)):
-        assert "Example: regard " in regard(*words, "--help").stdout
+        assert "Example: regard " in typed(*words, "--help").stdout
     for verb in ("train", "stats"):
-        assert f"Example: regard vocab {verb}" in regard("vocab", verb, "--help").stdout
+        assert f"Example: regard vocab {verb}" in typed("vocab", verb, "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -120,12 +114,12 @@ def test_what_cannot_be_says_why(words, said, tmp_path):
     (tmp_path / "gbk.txt").write_text("他是一名医生，在医院工作。\n" * 9, encoding="gb18030")
     (tmp_path / "binary").write_bytes(bytes(range(256)) * 99)
     (tmp_path / "half").write_bytes((b"a few words\n" * 17 + b"a \0 word\nan \xff word\n\0\n") * 9)
-    done = regard("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))
+    done = typed("vocab", *(word.replace("{folder}", str(tmp_path)) for word in words))
     assert done.returncode == 2, done.stderr
     assert said.replace("{folder}", str(tmp_path)) in " ".join(done.stderr.split())
 
 
 def test_a_few_texts_hold_none_out(tmp_path):
     (tmp_path / "few.txt").write_text("a few words\nand a few more words\n")
-    done = regard("vocab", "train", tmp_path / "few.txt", "--size", 50, "--out", tmp_path / "vocab")
+    done = typed("vocab", "train", tmp_path / "few.txt", "--size", 50, "--out", tmp_path / "vocab")
     assert done.returncode == 0 and "none was held out" in done.stdout

@@ -1,13 +1,12 @@
 """The head for hidden words: its formula, its loss in chunks, its weights from and to published folders, and `fill`."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from command import typed
 
 import regard
 from regard.errors import Problem
@@ -160,10 +159,10 @@ def test_fill_guesses_words(checkpoint):
 
 def test_the_verb_shows_and_prints(checkpoint):
     text = "他是一名[MASK]生，在[MASK]院工作。"
-    command = [sys.executable, "-m", "regard", "fill", checkpoint("albert-tiny-zh-mlm"), text]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = ["fill", checkpoint("albert-tiny-zh-mlm"), text]
+    shown = typed(*words).stdout
     assert "1. [MASK]" in shown and "2. [MASK]" in shown
-    said = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    said = json.loads(typed(*words, "--json").stdout)
     assert [len(mask) for mask in said["masks"]] == [5, 5]
     assert said["masks"][0][0]["token"] == "医"
 

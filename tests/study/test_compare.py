@@ -2,14 +2,12 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from command import typed
 from rich.console import Console
 
 from regard.data.corpus import Corpus
@@ -206,12 +204,6 @@ def test_an_empty_corpus_is_a_problem(system, tmp_path):
         study(system, system, tmp_path / "empty.txt")
 
 
-def run(*words):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "regard", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def trained(tiny, reviews, tmp_path_factory):
     from regard.estimator import Classifier
@@ -229,7 +221,7 @@ def trained(tiny, reviews, tmp_path_factory):
 def test_the_command_prints_writes_and_compares_importance(trained, corpus, reviews, tmp_path):
     out = tmp_path / "compare.parquet"
     words = ("compare", *trained, corpus, "--length", 40, "--texts", 30, "--data", reviews)
-    done = run(*words, "--out", out)
+    done = typed(*words, "--out", out)
     assert done.returncode == 0, done.stderr
     for part in (
         "the heads that differ most, of 8, on 30 texts",
@@ -245,7 +237,7 @@ def test_the_command_prints_writes_and_compares_importance(trained, corpus, revi
     for row in importance:
         one, other, mean, n = (table.columns[name][row] for name in ("of_model", "of_other", "mean", "n"))
         assert n == 400 and one > 0 and mean == pytest.approx(other - one, abs=1e-9)
-    said = json.loads(run(*words, "--json").stdout)
+    said = json.loads(typed(*words, "--json").stdout)
     assert [one["kind"] for one in said["matchings"]] == [SAME, MATCHED, IN_LAYER, NEAREST]
     assert len(said["rows"]) == len(table)
 
@@ -254,8 +246,8 @@ def test_sentences_of_paragraphs_make_pairs(tiny, tmp_path):
     path = tmp_path / "paragraphs.txt"
     path.write_text("Aa bb. Cc dd. Ee ff.\n\n" * 5)
     words = ("compare", tiny, tiny, path, "--length", 40, "--pairs", "--json")
-    assert "say --paragraphs" in run(*words).stderr.replace("\n", " ")
-    assert json.loads(run(*words, "--paragraphs").stdout)["texts"] == 5
+    assert "say --paragraphs" in typed(*words).stderr.replace("\n", " ")
+    assert json.loads(typed(*words, "--paragraphs").stdout)["texts"] == 5
 
 
 def test_the_command_says_what_cannot_be(tiny, trained, corpus, reviews):
@@ -264,7 +256,7 @@ def test_the_command_says_what_cannot_be(tiny, trained, corpus, reviews):
         (("compare", tiny, tiny, corpus), "reads between 8 and 64"),
         (("compare", tiny, tiny, "nowhere.txt"), "There is no file"),
     ]:
-        done = run(*words)
+        done = typed(*words)
         assert done.returncode == 2 and cause in done.stderr.replace("\n", " "), done.stderr
 
 

@@ -1,13 +1,11 @@
 """From a file of texts to a table beside the model, and the sentence that warns a reader."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
+from command import typed
 
 import regard
 from regard.card import Card
@@ -36,11 +34,6 @@ def classifier(tiny, tmp_path_factory):
 @pytest.fixture
 def model(classifier, tmp_path):
     return shutil.copytree(classifier, tmp_path / "model")
-
-
-def regarded(*words):
-    command = [sys.executable, "-m", "regard", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
 
 
 def test_the_table_lies_beside_the_model_and_is_what_was_returned(model, reviews):
@@ -86,7 +79,7 @@ def test_the_cure_of_a_method_not_measured_cures_it(model, reviews):
     said = guard(measured(model), "relevance")
     command = said[said.index("regard faithful") :].removesuffix(".").split()
     assert command[2:4] == ["MODEL", "reviews.csv"]
-    done = regarded("faithful", model, reviews, *command[4:])
+    done = typed("faithful", model, reviews, *command[4:])
     assert done.returncode == 0 and "replaced" not in done.stderr, done.stderr
     for name in ("rollout", "relevance"):
         assert "the answer's probability falls by" in guard(measured(model), name)
@@ -198,13 +191,13 @@ def test_a_model_without_a_head_is_explained_by_its_attention_alone(tiny):
 
 
 def test_the_commands_as_a_user_types_them(model, reviews):
-    plain = regarded("explain", model, "a good film")
+    plain = typed("explain", model, "a good film")
     assert plain.returncode == 0, plain.stderr
     assert "good" in plain.stdout and "has not been measured" in " ".join(plain.stdout.split())
-    done = regarded("faithful", model, reviews, "--methods", "rollout,decompx", "--texts", "5", "--deletion", "pad")
+    done = typed("faithful", model, reviews, "--methods", "rollout,decompx", "--texts", "5", "--deletion", "pad")
     assert done.returncode == 0, done.stderr
     assert "decompx" in done.stdout and "random" in done.stdout and "faithful.json" in done.stdout
-    said = regarded("explain", model, "a good film", "bad", "--method", "decompx", "--label", "positive", "--json")
+    said = typed("explain", model, "a good film", "bad", "--method", "decompx", "--label", "positive", "--json")
     assert said.returncode == 0, said.stderr
     table = json.loads(said.stdout)
     assert table["label"] == "positive" and len(table["scores"]) == len(table["tokens"]) == 7
@@ -212,5 +205,5 @@ def test_the_commands_as_a_user_types_them(model, reviews):
 
 
 def test_a_seed_below_0_is_refused_before_the_work(reviews):
-    done = regarded("faithful", "no/such-model", reviews, "--seed", "-1")
+    done = typed("faithful", "no/such-model", reviews, "--seed", "-1")
     assert done.returncode == 2 and "--seed" in done.stderr and "unexpected" not in done.stderr, done.stderr

@@ -4,7 +4,6 @@ import gzip
 import io
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from command import typed
 
 import regard
 from regard.data.corpus import Corpus
@@ -206,17 +206,11 @@ def test_long_texts_make_short_chunks(system, corpus, monkeypatch):
 def test_rows_are_no_running_text(words, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a few words"}\n')
-    child = run(["-m", "regard"], *(word.format(rows=rows) for word in words))
-    said = " ".join(child.communicate()[1].split())
-    assert child.returncode == 2 and "rows.jsonl holds rows, not running text" in said and "a text a line" in said
-    child = run(["-m", "regard"], *(word.format(rows=tmp_path / "row.jsonl") for word in words))
-    assert "Did you mean 'rows.jsonl'" in " ".join(child.communicate()[1].split())
-
-
-def run(program, *words):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-    command = [sys.executable, *program, *map(str, words)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = typed(*(word.format(rows=rows) for word in words))
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "rows.jsonl holds rows, not running text" in said and "a text a line" in said
+    done = typed(*(word.format(rows=tmp_path / "row.jsonl") for word in words))
+    assert "Did you mean 'rows.jsonl'" in " ".join(done.stderr.split())
 
 
 def test_a_killed_command_goes_on_and_its_table_answers_questions(tiny, corpus, tmp_path):
@@ -226,8 +220,8 @@ def test_a_killed_command_goes_on_and_its_table_answers_questions(tiny, corpus, 
         "import regard.study.heads as heads, regard.study.texts as texts; from regard.cli import main; "
         "texts.CHUNK, heads.SAVE_SECONDS = 64, 0; main()"
     )
-    words = ("heads", tiny, corpus, "--out", out, "--json")
-    child = run(["-c", often], *words)
+    words = [sys.executable, "-c", often, "heads", tiny, corpus, "--out", out, "--json"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     limit = time.monotonic() + 100
     while not state.exists() and time.monotonic() < limit:
         time.sleep(0.02)
@@ -235,19 +229,17 @@ def test_a_killed_command_goes_on_and_its_table_answers_questions(tiny, corpus, 
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert state.exists() and not out.exists()
-    child = run(["-c", often], *words)
-    answer, error = child.communicate()
-    assert child.returncode == 0, error
-    said = json.loads(answer)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
     assert said["texts"] == sum(bool(line.strip()) for line in corpus.read_text().splitlines())
     assert out.exists() and not state.exists() and out.stat().st_size < 100_000
 
     sql = "SELECT layer, head, mean FROM heads WHERE statistic = 'entropy' ORDER BY mean LIMIT 5"
-    child = run(["-m", "regard"], "heads", "query", out, sql, "--json")
-    answer, error = child.communicate()
-    assert child.returncode == 0, error
+    done = typed("heads", "query", out, sql, "--json")
+    assert done.returncode == 0, done.stderr
     entropy = sorted(row["mean"] for row in said["rows"] if row["statistic"] == "entropy")
-    assert [row["mean"] for row in json.loads(answer)["rows"]] == pytest.approx(entropy[:5])
+    assert [row["mean"] for row in json.loads(done.stdout)["rows"]] == pytest.approx(entropy[:5])
 
 
 def test_a_wrong_question_names_the_columns(tmp_path):
@@ -295,7 +287,6 @@ def test_sums_and_dates_of_a_question_are_written_as_json(tmp_path):
     sql = "SELECT sum(n) AS n, sum(n / 4)::DECIMAL(9, 2) AS part, DATE '2026-01-02' AS day FROM heads"
     expected = [{"n": 3, "part": 0.75, "day": "2026-01-02"}]
     out = tmp_path / "answer.jsonl"
-    child = run(["-m", "regard"], "heads", "query", tmp_path / "heads.parquet", sql, "--out", out, "--json")
-    answer, error = child.communicate()
-    assert child.returncode == 0, error
-    assert json.loads(answer)["rows"] == expected == [json.loads(line) for line in out.read_text().splitlines()]
+    done = typed("heads", "query", tmp_path / "heads.parquet", sql, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == expected == [json.loads(line) for line in out.read_text().splitlines()]

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 import math
-import os
 import re
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from command import typed
 
 from regard.card import Card
 from regard.data.corpus import Corpus
@@ -274,12 +273,7 @@ def test_a_treebank_too_small_is_said_before_the_corpus_is_read(system, corpus_f
 
 
 def test_the_command_writes_a_page_and_prints_the_findings(tiny, corpus_file, treebank_file, tmp_path):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-
-    def regard(*words):
-        command = [sys.executable, "-m", "regard", "clark", *map(str, words)]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-
+    regard = partial(typed, "clark", cwd=tmp_path)
     words = (tiny, "--corpus", corpus_file, "--treebank", treebank_file, "--texts", "20", "--length", "48")
     done = regard(*words, "--json", "--segments", "zero")
     assert done.returncode == 0, done.stderr
