@@ -65,9 +65,9 @@ def command(out: Path, novel: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, novel):
-    """A finished run of a thousand steps, and all that it said and logged."""
+    """A finished run of four hundred steps, and all that it said and logged."""
     out, said, rows = tmp_path_factory.mktemp("runs") / "novel", [], []
-    result = pretrain(recipe(out, novel, "budget=1000steps"), tell=said.append, watch=rows.append)
+    result = pretrain(recipe(out, novel, "budget=400steps"), tell=said.append, watch=rows.append)
     return out, result, said, rows
 
 
@@ -84,13 +84,13 @@ def test_a_run_learns_to_guess_hidden_words_of_text_that_was_held_out(made):
     wanted = {"accuracy_en", "tokens_per_second", "operations_per_second", "share_of_peak", "seconds_left"}
     assert wanted <= steps[-1].keys() and steps[-1]["seconds_left"] == 0 < steps[0]["seconds_left"]
     measured = [row for row in rows if row["kind"] == "evaluation"]
-    assert [row["step"] for row in measured] == [250, 500, 750, 1000]
+    assert [row["step"] for row in measured] == [100, 200, 300, 400]
     assert measured[-1]["top-1 accuracy"] == english.top1.value > measured[0]["top-1 accuracy"]
-    assert any("tokens of en" in line for line in said) and any("1000steps" in line for line in said)
+    assert any("tokens of en" in line for line in said) and any("400steps" in line for line in said)
     assert {path.name for path in out.iterdir()} == {
         "recipe.toml", "metrics.jsonl", "model", "report.html", "corpus", "vocab", "trunk.pt",
     }  # fmt: skip
-    assert recipes.read(out / "recipe.toml", recipes.Pretraining).budget == "1000steps"
+    assert recipes.read(out / "recipe.toml", recipes.Pretraining).budget == "400steps"
 
 
 def test_the_report_shows_scores_curves_and_guesses(made, browse):
@@ -102,7 +102,7 @@ def test_the_report_shows_scores_curves_and_guesses(made, browse):
         and "pseudo-perplexity" in page
     )
     shown = browse(out / "report.html")
-    assert shown.count("first guess") == 4 and "Training loss" in shown and 'budget = "1000steps"' in shown
+    assert shown.count("first guess") == 4 and "Training loss" in shown and 'budget = "400steps"' in shown
 
 
 @pytest.mark.parametrize(("positions", "reach"), [(0, 32), (50, 50), (100, 64)])
@@ -117,7 +117,7 @@ def test_the_model_is_what_regard_and_transformers_load(made):
 
     out, *_ = made
     system = regard.load(out)
-    assert system.card.max_length == 32 and system.card.lineage["budget"] == "1000steps"
+    assert system.card.max_length == 32 and system.card.lineage["budget"] == "400steps"
     text = "the [MASK] doctor had always lived in a house by the river."
     assert system.fill(text)[0][0][0] == "tall"
     tokenizer = AutoTokenizer.from_pretrained(out / "model")
@@ -369,7 +369,7 @@ def test_a_published_checkpoint_is_gone_on_with(made, novel, tmp_path):
     assert before.keys() == after.keys() and not (out / "vocab").exists()
     assert (out / "model" / "vocab.txt").read_bytes() == (parent / "model" / "vocab.txt").read_bytes()
     lineage = regard.load(out).card.lineage
-    assert lineage["model"] == str(parent) and lineage["parent"]["budget"] == "1000steps"
+    assert lineage["model"] == str(parent) and lineage["parent"]["budget"] == "400steps"
 
 
 def test_an_encoder_without_a_head_for_words_gets_one(novel, tiny, tmp_path):

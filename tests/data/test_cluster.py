@@ -4,12 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from command import typed
 
+from regard.data.cluster import Cluster
 from regard.data.corpora import build as making
 from regard.data.corpora.plan import Plan, Source
+from regard.errors import Problem
 
 for library in ("ray", "ftfy", "mwparserfromhell", "opencc", "py3langid"):
     pytest.importorskip(library)
@@ -116,6 +121,17 @@ def test_work_is_done_on_all_nodes_in_order_and_again_where_it_was_lost(address,
     assert "share" in found["elsewhere"] and str(tmp_path / "none") in found["elsewhere"]
 
 
+def test_where_no_head_listens_is_said_at_once(tmp_path):
+    with pytest.raises(Problem, match=r"no Ray cluster at 127\.0\.0\.1:1 \(\[Errno"), Cluster("127.0.0.1:1", tmp_path):
+        pass
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # as Ray's dashboard is
+        threading.Thread(target=server.serve_forever).start()
+        address = f"127.0.0.1:{server.server_port}"
+        with pytest.raises(Problem, match=r"a web server answers there"), Cluster(address, tmp_path):
+            pass
+        server.shutdown()
+
+
 def test_a_cluster_leaves_the_bytes_of_one_process(address, tmp_path):
     for name in "abc":
         lines = [
@@ -125,17 +141,10 @@ def test_a_cluster_leaves_the_bytes_of_one_process(address, tmp_path):
     (tmp_path / "plan.toml").write_text('[[source]]\nname = "a"\npath = "?.txt"\nlanguage = "en"\n')
     words = ["corpus", "build", "plan.toml", "--out", "by-nodes", "--json"]
 
-    def regard(*more: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "regard", *words, *more]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=QUIET, check=False)
-
-    refused = regard("--cluster", address, "--processes", "2")
+    refused = typed(*words, "--cluster", address, "--processes", "2", cwd=tmp_path)
     assert refused.returncode == 2 and "--processes" in refused.stderr
-    nowhere = regard("--cluster", "127.0.0.1:1")
-    assert nowhere.returncode == 2 and "There is no Ray cluster at 127.0.0.1:1 ([Errno" in " ".join(
-        nowhere.stderr.split()
-    )
-    done = regard("--cluster", address)
+    command = [sys.executable, "-m", "regard", *words, "--cluster", address]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=QUIET, check=False)
     assert done.returncode == 0, done.stderr
     plan = Plan((Source(name="a", path="?.txt", language="en"),), folder=tmp_path)
     made = making.build(plan, tmp_path / "alone", processes=1)

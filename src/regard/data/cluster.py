@@ -9,6 +9,7 @@ import logging
 import platform
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -121,7 +122,12 @@ def _check(folder: Path) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raises OSError or ValueError where nobody listens, which Ray itself would try for minutes."""
+    """Raises OSError or ValueError where nobody or a web server answers, which Ray itself would try for minutes."""
     if address != "auto":
         host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=10).close()
+        with socket.create_connection((host, int(port)), timeout=10) as door:
+            door.settimeout(2)
+            door.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with suppress(OSError):  # a head hangs up on this, or is silent
+                if door.recv(5) == b"HTTP/":
+                    raise ValueError("a web server answers there, such as Ray's dashboard; heads listen at 6379")
