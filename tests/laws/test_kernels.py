@@ -194,6 +194,19 @@ def test_the_rows_of_heads_are_those_of_the_block(lengths, dtype, draw_encodings
     assert torch.equal(joint, back)
 
 
+@pytest.mark.parametrize("name", ["sdpa", "grouped"])
+def test_no_gradient_of_a_part_is_filled_up_to_all_tokens(name, draw_encodings):
+    packed = pack(draw_encodings([3, 3, 9, 31, 50]))
+    query, key, value = torch.randn(3, len(packed.ids), 2, 8, requires_grad=True).unbind()
+    mixed, _ = KERNELS[name].run(query, key, value, packed=packed, scale=1.0, noise=None, lse=False)
+    nodes, seen = [mixed.grad_fn], set()
+    while nodes:
+        seen.add(node := nodes.pop())
+        nodes += [following for following, _ in node.next_functions if following and following not in seen]
+    names = {node.name() for node in seen}
+    assert not {"SliceBackward0", "SelectBackward0", "AsStridedBackward0"} & names and len(names) > 2
+
+
 def test_side_by_side_parts_are_one_tensor_without_a_copy():
     joint = torch.randn(7, 3, 2, 5)
     assert grouped._joined(joint.unbind(1)).data_ptr() == joint.data_ptr()

@@ -77,8 +77,12 @@ def _group(lengths: list[int], longest: int, start: int, device: torch.device, d
 
 
 def padded(x: Tensor, group: Group) -> Tensor:
-    """(tokens, heads, d) -> (count, heads, longest, d): a block, its padding filled with copies of real tokens."""
-    x = x[group.start : group.start + group.tokens]
+    """All tokens -> the group's block: (tokens, heads, d) -> (count, heads, longest, d)."""
+    return block(x[group.start : group.start + group.tokens], group)
+
+
+def block(x: Tensor, group: Group) -> Tensor:
+    """The group's own tokens -> its block, the padding filled with copies of real tokens."""
     if group.gather is not None:
         x = x.index_select(0, group.gather)
     return x.view(group.count, group.longest, *x.shape[1:]).transpose(1, 2)

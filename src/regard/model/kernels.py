@@ -20,7 +20,7 @@ from regard.batch import Packed
 from regard.errors import Problem
 from regard.model import attention, grouped
 from regard.model.dropout import Noise
-from regard.model.groups import NONE, Padding, groups, padded, unpadded
+from regard.model.groups import NONE, Padding, block, groups, unpadded
 
 Mixed = tuple[Tensor, Tensor | None]
 
@@ -55,8 +55,11 @@ def sdpa(
     """PyTorch's fused kernel, once for each group of sequences of like length."""
     mixed, denominators = [], []
     padding = FUSED if _is_half(query) and not query.is_cuda else NONE
-    for group in groups(packed.lengths, query.device, query.dtype, padding):
-        q, k, v = (padded(t, group) for t in (query, key, value))
+    found = groups(packed.lengths, query.device, query.dtype, padding)
+    # Parted at once: the gradient of each part by itself would be filled up with zeros to all tokens, and added.
+    parts = zip(*(t.split([group.tokens for group in found]) for t in (query, key, value)), strict=True)
+    for group, own in zip(found, parts, strict=True):
+        q, k, v = (block(t, group) for t in own)
         if lse:
             out, denominator = _with_lse(q, k, v, group.bias, scale)
             denominators.append(unpadded(denominator.transpose(1, 2), group))
