@@ -177,6 +177,7 @@ def test_the_generator_fills_and_is_measured_and_the_discriminator_is_a_bert(rep
     assert (model.config.hidden_size, model.config.num_attention_heads) == (16, 1)  # of two heads as wide
     corpus = recipes.read(out / "recipe.toml", recipes.Pretraining).text.corpus
     done = typed("perplexity", place, corpus, "--length", "64", "--pseudo", "0", "--json")
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["languages"][0]["top1"]["value"] > 0.4
 

@@ -160,9 +160,10 @@ def test_fill_guesses_words(checkpoint):
 def test_the_verb_shows_and_prints(checkpoint):
     text = "他是一名[MASK]生，在[MASK]院工作。"
     words = ["fill", checkpoint("albert-tiny-zh-mlm"), text]
-    shown = typed(*words).stdout
-    assert "1. [MASK]" in shown and "2. [MASK]" in shown
-    said = json.loads(typed(*words, "--json").stdout)
+    shown, table = typed(*words), typed(*words, "--json")
+    assert shown.returncode == table.returncode == 0, shown.stderr + table.stderr
+    assert "1. [MASK]" in shown.stdout and "2. [MASK]" in shown.stdout
+    said = json.loads(table.stdout)
     assert [len(mask) for mask in said["masks"]] == [5, 5]
     assert said["masks"][0][0]["token"] == "医"
 
