@@ -38,7 +38,7 @@ def test_logits_are_those_of_the_formula(head):
     torch.testing.assert_close(head(states, word), inner @ word.T + head.bias)
 
 
-@pytest.mark.parametrize("room", [1, 50 * 10, 2**22])
+@pytest.mark.parametrize("room", [1, 4 * 50 * 10, 2**24])
 @pytest.mark.parametrize("places", [37, 1, 0])
 def test_the_loss_in_chunks_and_its_gradients_are_those_of_all_logits(head, monkeypatch, room, places):
     monkeypatch.setattr(module, "ROOM", room)
@@ -64,7 +64,7 @@ def test_under_autocast_the_loss_is_near(head):
 
 
 def test_no_more_than_some_logits_are_held(head, monkeypatch):
-    monkeypatch.setattr(module, "ROOM", 500)
+    monkeypatch.setattr(module, "ROOM", 4 * 500)
     held = []
     real = F.linear
     monkeypatch.setattr(F, "linear", lambda *inputs: (out := real(*inputs), held.append(out.numel()))[0])
@@ -73,7 +73,7 @@ def test_no_more_than_some_logits_are_held(head, monkeypatch):
     assert max(held[1:]) <= 500
 
 
-@pytest.mark.parametrize("room", [1, 50 * 10, 2**22])
+@pytest.mark.parametrize("room", [1, 4 * 50 * 10, 2**24])
 def test_ranks_and_losses_in_chunks_are_those_of_all_logits(head, monkeypatch, room):
     monkeypatch.setattr(module, "ROOM", room)
     states, word, truth = drawn()
@@ -198,7 +198,7 @@ def test_a_model_from_nothing_is_written_as_transformers_reads_it(tiny, tmp_path
     assert regard.load(tmp_path).fill(text) == system.fill(text)
 
 
-@pytest.mark.parametrize("room", [1, 50 * 7, 2**22])
+@pytest.mark.parametrize("room", [1, 4 * 50 * 7, 2**24])
 def test_words_are_drawn_as_often_as_they_are_likely(head, monkeypatch, room):
     monkeypatch.setattr(module, "ROOM", room)
     states, word, _ = drawn(3)

@@ -13,7 +13,9 @@ from torch.autograd.function import once_differentiable
 from regard.model.config import EncoderConfig
 from regard.model.linear import Linear
 
-ROOM, GPU_ROOM = 2**22, 2**26  # logits held at a time, on a CPU what its cache takes, and on a GPU
+# Bytes of logits held at a time. On a CPU memory of up to so much is used again without asking the system for pages,
+# and products of fewer rows are slower (measured).
+ROOM, GPU_ROOM = 2**25, 2**29
 
 
 class WordHead(nn.Module):
@@ -42,7 +44,8 @@ class WordHead(nn.Module):
     def loss(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The cross entropy with the true words: its sum in nats, that of each place, and whether the guess is right.
 
-        The latter two, (places,), have no gradient. No more than `ROOM` logits, or `GPU_ROOM`, are held at a time.
+        The latter two, (places,), have no gradient. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are held at a
+        time.
         """
         compared, table = self._compared(states), self._table(word)
         losses = self._losses if self.training else _losses
@@ -54,8 +57,8 @@ class WordHead(nn.Module):
 
         Both (places,), without gradient; the true word is among the k likeliest where its rank is below k. In float32
         whatever the precision around, for bfloat16 has too few numbers to tell the likeliest words apart; logits that
-        are all alike, or nan, thus rank the true word last. No more than `ROOM` logits, or `GPU_ROOM`, are held at a
-        time.
+        are all alike, or nan, thus rank the true word last. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are
+        held at a time.
         """
         compared, table = self._compared(states), self._table(word).float()
         losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
@@ -72,7 +75,7 @@ class WordHead(nn.Module):
         """A word for each place by lot, with the probability that `loss` sees: (places,) int64.
 
         The shares of all words are laid end to end, and a lot from 0 to 1 falls into one: noise for each word would
-        cost more than the logits. No more than `ROOM` logits, or `GPU_ROOM`, are held at a time.
+        cost more than the logits. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are held at a time.
         """
         rows, table = self._compared(states), self._table(word)
         rows, words = rows.to(_precision(table)), table.to(_precision(table))
@@ -102,20 +105,22 @@ def _precision(table: Tensor) -> torch.dtype:
 
 def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
     """As many places at a time as there is room for."""
-    step = max(1, (GPU_ROOM if places.is_cuda else ROOM) // len(words))
+    each = 4 if words.dtype == torch.float32 else 8  # beside float32 what the product gives, and what the next two take
+    step = max(1, (GPU_ROOM if places.is_cuda else ROOM) // (each * len(words)))
     return (slice(start, start + step) for start in range(0, len(places), step))
 
 
 def _losses(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
     """The loss of each row and whether the guess is right; where wanted, gradients of the sum by rows, words, bias."""
-    logits = F.linear(rows, words).float() + bias
+    logits = F.linear(rows, words, bias) if words.dtype == bias.dtype else F.linear(rows, words).float().add_(bias)
     target = truth.unsqueeze(1)
-    right = logits.argmax(-1) == truth
-    total = logits.logsumexp(-1, keepdim=True)
-    losses = (total - logits.gather(1, target)).squeeze(1)
+    own, most = logits.gather(1, target), logits.amax(-1, keepdim=True)
+    shares = logits.sub_(most).exp_()  # each pass over logits takes time, so that none is made twice
+    total = shares.sum(-1, keepdim=True)
+    losses, right = (most + total.log() - own).squeeze(1), (own >= most).squeeze(1)
     if not wanted:
         return losses, right
-    slope = logits.sub_(total).exp_()  # softmax - [word = truth]
+    slope = shares.div_(total)  # softmax - [word = truth]
     slope.scatter_add_(1, target, slope.new_full(target.shape, -1.0))
     short = slope.to(words.dtype)
     return losses, right, short @ words, short.T @ rows, slope.sum(0)
