@@ -19,7 +19,7 @@ demo: $(VENV)/user
 	$(BIN)/regard demo
 
 test: $(VENV)/developer
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(VENV)/developer
 	$(BIN)/ruff check .

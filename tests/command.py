@@ -1,43 +1,72 @@
 """`regard` as a user types it, in a process of its own.
 
 The process is forked from one that has loaded what the verbs load, for which each new interpreter takes seconds. Tests
-of signals, of what is loaded and of warnings start an interpreter.
+of what is loaded, and those that change the program, start an interpreter.
 """
 
 import multiprocessing
 import os
 import subprocess
 import sys
+import warnings
+from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+Done = subprocess.CompletedProcess
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["regard.run", "regard.pretrain", "regard.views", "regard.study.heads"])
 
 
-def typed(*words: object, cwd: Path | None = None, columns: int = 200) -> subprocess.CompletedProcess:
-    """What the command comes to, in a terminal of so many columns."""
-    with mock.patch.dict(os.environ, OFFLINE):
-        forkserver.ensure_running()
-    command = [*map(str, words)]
-    with TemporaryDirectory() as folder:
-        out, errors = Path(folder) / "out", Path(folder) / "errors"
-        process = CONTEXT.Process(target=_type, args=(command, cwd, columns, out, errors))
-        process.start()
-        process.join()
-        shown = (path.read_text(encoding="utf-8") for path in (out, errors))
-        return subprocess.CompletedProcess(["regard", *command], process.exitcode, *shown)
+class Running:
+    """A command that was begun: it can be sent signals, and waited for."""
+
+    def __init__(self, words: tuple[object, ...], cwd: Path | None, columns: int, strict: bool) -> None:
+        with mock.patch.dict(os.environ, OFFLINE):
+            forkserver.ensure_running()
+        self.words, self.folder = [*map(str, words)], TemporaryDirectory()
+        self.shown = [Path(self.folder.name) / name for name in ("out", "errors")]
+        self.process = CONTEXT.Process(target=_type, args=(self.words, cwd, columns, strict, *self.shown))
+        self.process.start()
+
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.is_alive()
+
+    def send(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
+    def end(self) -> Done:
+        """Waits for it."""
+        self.process.join()
+        with self.folder:
+            out, errors = (path.read_text(encoding="utf-8") if path.exists() else "" for path in self.shown)
+        return subprocess.CompletedProcess(["regard", *self.words], self.process.exitcode, out, errors)
 
 
-def _type(command: list[str], cwd: Path | None, columns: int, out: Path, errors: Path) -> None:
+def begun(*words: object, cwd: Path | None = None, columns: int = 200, strict: bool = False) -> Running:
+    """A command that has been typed in a terminal of so many columns; a strict one takes warnings for errors."""
+    return Running(words, cwd, columns, strict)
+
+
+def typed(*words: object, cwd: Path | None = None, columns: int = 200, strict: bool = False) -> Done:
+    """What a command comes to."""
+    return begun(*words, cwd=cwd, columns=columns, strict=strict).end()
+
+
+def _type(command: list[str], cwd: Path | None, columns: int, strict: bool, out: Path, errors: Path) -> None:
     for path, number in ((out, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
     os.environ["COLUMNS"] = str(columns)
     os.chdir(cwd or ".")
+    if strict:
+        warnings.simplefilter("error")
     sys.argv = ["regard", *command]
     from regard.cli import main
 

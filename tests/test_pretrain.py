@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from command import typed
+from command import begun, typed
 
 import regard
 from regard import recipe as recipes
@@ -60,7 +60,7 @@ def recipe(out: Path, novel: Path, *changes: str) -> recipes.Pretraining:
 
 
 def command(out: Path, novel: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "regard", "pretrain", "--corpus", str(novel), "--out", str(out), *SHAPE, *more]
+    return ["pretrain", "--corpus", str(novel), "--out", str(out), *SHAPE, *more]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,12 @@ def made(tmp_path_factory, novel):
     out, said, rows = tmp_path_factory.mktemp("runs") / "novel", [], []
     result = pretrain(recipe(out, novel, "budget=400steps"), tell=said.append, watch=rows.append)
     return out, result, said, rows
+
+
+def curve(folder: Path) -> list[tuple]:
+    """What the log says of learning."""
+    found = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [(row["step"], row["loss"], row["accuracy_en"]) for row in found if row["kind"] == "step"]
 
 
 def weights(folder: Path) -> bytes:
@@ -416,48 +422,46 @@ def test_probes_try_the_vectors(made, novel, tmp_path):
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_ends_in_the_same_bits(novel, tmp_path, times):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    pretrain(recipe(whole, novel, f"budget={150 * times}steps", "evaluation.times=2", "train.save_minutes=1000"))
-    more = [f"budget={150 * times}steps", "evaluation.times=2", "train.save_minutes=0.002", "--json", "--resume"]
+    pretrain(recipe(whole, novel, f"budget={100 * times}steps", "evaluation.times=2", "train.save_minutes=1000"))
+    more = [f"budget={100 * times}steps", "evaluation.times=2", "train.save_minutes=0.002", "--json", "--resume"]
     rng, kills = random.Random(), 0
     for _ in range(40):
-        process = subprocess.Popen(command(broken, novel, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        running = begun(*command(broken, novel, *more))
         if kills < times:
             state = broken / "state.pt"
             before = state.stat().st_mtime_ns if state.exists() else 0
-            while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+            while running.runs() and not (state.exists() and state.stat().st_mtime_ns != before):
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.3))
-            process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        kills += process.returncode == -signal.SIGKILL
-        if process.returncode == 0:
+            running.send(signal.SIGKILL)
+        done = running.end()
+        kills += done.returncode == -signal.SIGKILL
+        if done.returncode == 0:
             break
-        assert process.returncode == -signal.SIGKILL, errors.decode()
+        assert done.returncode == -signal.SIGKILL, done.stderr
     assert kills == times and weights(whole) == weights(broken)
 
 
 def test_a_run_that_is_interrupted_saves_what_it_has_learnt(novel, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = ["budget=200steps", "evaluation.times=1", "train.save_minutes=1000"]
+    words = ["budget=120steps", "evaluation.times=1", "train.save_minutes=1000"]
     pretrain(recipe(whole, novel, *words))
     for number, code, said in (
         (signal.SIGINT, 130, "Stopped. A training run goes on"),
         (signal.SIGTERM, -15, "stopping"),
     ):
         before = (broken / "metrics.jsonl").read_bytes() if broken.exists() else b""
-        process = subprocess.Popen(
-            command(broken, novel, *words, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        while process.poll() is None and not (
+        running = begun(*command(broken, novel, *words, "--resume"))
+        while running.runs() and not (
             (broken / "metrics.jsonl").exists() and (broken / "metrics.jsonl").read_bytes() != before
         ):
             time.sleep(0.005)
-        process.send_signal(number)
-        _, errors = process.communicate()
-        assert process.returncode == code and said in " ".join(errors.split()), errors
+        running.send(number)
+        done = running.end()
+        assert done.returncode == code and said in " ".join(done.stderr.split()), done.stderr
         assert (broken / "state.pt").exists()
     pretrain(recipe(broken, novel, *words), resume=True)
-    assert weights(whole) == weights(broken)
+    assert weights(whole) == weights(broken) and curve(whole) == curve(broken)
 
 
 BAD = {
@@ -516,7 +520,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_to_the_same_bits(novel, tmp_pat
     more = ["budget=40steps", "evaluation.times=1", "train.save_minutes=0", "--resume"]
     room = len(before[1]) // 2  # bytes of a file: more than the weights have, fewer than a state
     done = subprocess.run(
-        command(out, novel, *more), capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "regard", *command(out, novel, *more)], capture_output=True, text=True, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
     )  # fmt: skip
     said = " ".join(done.stderr.split())
@@ -556,7 +560,7 @@ def test_what_is_named_in_the_wrong_place_is_told_its_own(words, said, novel, tm
 
 
 def test_the_verb_shows_what_it_does(novel, tmp_path):
-    done = typed(*command(tmp_path / "run", novel, "budget=20steps", "--json")[3:])
+    done = typed(*command(tmp_path / "run", novel, "budget=20steps", "--json"))
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert table["languages"][0]["language"] == "en" and table["tokens"] > 9000

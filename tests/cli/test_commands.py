@@ -4,13 +4,11 @@ import csv
 import gzip
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from command import typed
+from command import begun, typed
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +167,11 @@ def test_a_run_is_not_resumed_on_other_data(tiny: Path, reviews: Path, tmp_path:
     data, run = tmp_path / "data.csv", tmp_path / "run"
     data.write_bytes(reviews.read_bytes())
     words = ("train", "--data", data, "--model", tiny, "--out", run, "train.epochs=60", "train.save_minutes=0")
-    process = subprocess.Popen([sys.executable, "-m", "regard", *map(str, words)], stderr=subprocess.DEVNULL)
-    while not (run / "state.pt").exists() and process.poll() is None:
+    running = begun(*words)
+    while not (run / "state.pt").exists() and running.runs():
         time.sleep(0.02)
-    process.kill()
-    process.wait()
+    running.send(signal.SIGKILL)
+    running.end()
     data.write_text(reviews.read_text().replace("good", "fine"))
     done = typed("train", "--resume", "--out", run)
     assert done.returncode == 2
@@ -182,14 +180,14 @@ def test_a_run_is_not_resumed_on_other_data(tiny: Path, reviews: Path, tmp_path:
 
 def test_an_interrupted_run_saves_what_it_has_learnt(tiny: Path, reviews: Path, tmp_path: Path):
     run = tmp_path / "run"
-    words = ("train", "--data", reviews, "--model", tiny, "--out", run, "train.epochs=60", "train.save_minutes=1000")
-    process = subprocess.Popen([sys.executable, "-m", "regard", *map(str, words)], stderr=subprocess.PIPE, text=True)
-    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+    words = ("train", "--data", reviews, "--model", tiny, "--out", run, "train.epochs=20", "train.save_minutes=1000")
+    running = begun(*words)
+    while not (run / "metrics.jsonl").exists() and running.runs():
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130 and "goes on with --resume" in " ".join(errors.split()), errors
-    done = typed("train", "--resume", "--out", run, "train.epochs=60")
+    running.send(signal.SIGINT)
+    stopped = running.end()
+    assert stopped.returncode == 130 and "goes on with --resume" in " ".join(stopped.stderr.split()), stopped.stderr
+    done = typed("train", "--resume", "--out", run, "train.epochs=20")
     assert done.returncode == 0, done.stderr
 
 

@@ -3,13 +3,11 @@
 import dataclasses
 import io
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from command import typed
 from rich.console import Console
 
 from regard.data.sources import read as read_rows
@@ -210,9 +208,7 @@ def test_control_heads_are_decided_by_the_form(corpus):
 
 
 def regard(*words):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1"}
-    command = [sys.executable, "-W", "error", "-m", "regard", "relations", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return typed("relations", *words, columns=80, strict=True)
 
 
 def test_the_verb_prints_and_writes(tiny, bank, tmp_path):

@@ -16,7 +16,7 @@ from regard.measure.resample import wilson
 from regard.measure.scores import Score
 from regard.model.heads import Model, at_rest
 from regard.model.pooling import Mean
-from regard.system import BATCH_TOKENS
+from regard.system import room
 from regard.text.tokenizer import Tokenizer
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ def vectors(model: Model, tokenizer: Tokenizer, texts: Sequence[str], *, length:
     device, mean = next(model.parameters()).device, Mean()
     out = np.zeros((len(texts), config.width), dtype=np.float32)
     with at_rest(model):
-        for rows, packed in batches(encodings, BATCH_TOKENS):
+        for rows, packed in batches(encodings, room(device)):
             there = packed.to(device)
             out[rows] = mean(model.encoder(there), there).cpu().numpy()
     return out

@@ -83,9 +83,9 @@ def fit(
     With `resume`, the state that `outside.save` was given, it goes on to the same bits as a run that never stopped.
     Raises KeyboardInterrupt once it is interrupted and saved.
     """
-    now = _restore(resume, model, optimizer)
     device = next(model.parameters()).device
-    window, saved, began = _Window(), time.monotonic(), time.monotonic() - now.seconds
+    now, window = _restore(resume, model, optimizer, device)
+    saved, began = time.monotonic(), time.monotonic() - now.seconds
     with Interrupts(hold=outside.save is not None) as interrupts:
         while not (interrupts.asked or now.stopped) and (share := plan.progress(now)) < 1:
             model.train()
@@ -178,18 +178,23 @@ def _state(now: Progress, model: nn.Module, optimizer: Optimizer, window: _Windo
         "model": model.state_dict(),
         "optimizer": optimizer.state(),
         "random": states.random_state(),
+        "window": window.state(),
     }
 
 
-def _restore(state: dict[str, Any] | None, model: nn.Module, optimizer: Optimizer) -> Progress:
+def _restore(
+    state: dict[str, Any] | None, model: nn.Module, optimizer: Optimizer, device: torch.device
+) -> tuple[Progress, _Window]:
+    window = _Window()
     if state is None:
-        return Progress()
+        return Progress(), window
     model.load_state_dict(state["model"])
     optimizer.restore(state["optimizer"])
     states.set_random_state(state["random"])
+    window.restore(state["window"], device)
     now = Progress(**state["progress"])
     now.place = (int(now.place[0]), int(now.place[1]))
-    return now
+    return now, window
 
 
 class _Window:
@@ -207,6 +212,17 @@ class _Window:
         self.tokens += tokens
         for name, value in more.items():
             self.more.setdefault(name, []).append(value)
+
+    def state(self) -> dict[str, Any]:
+        """What a saved run keeps of it, so that no row of the log is a mean of fewer steps."""
+        return {
+            "losses": self.losses, "tokens": self.tokens, "seconds": time.monotonic() - self.since, "more": self.more
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        self.losses = [loss.to(device) for loss in state["losses"]]
+        self.tokens, self.since = state["tokens"], time.monotonic() - state["seconds"]
+        self.more = {name: [value.to(device) for value in values] for name, values in state["more"].items()}
 
     def check(self, now: Progress) -> float:
         """The mean loss of the window, which is 0 for none; raises `Problem` where it is no number."""
