@@ -8,6 +8,7 @@ import glob
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import date, time
@@ -36,10 +37,14 @@ def locate(name: str | Path) -> Path:
     raise Problem(f"There is no file {path}. {nearest(path.name, there)}Check the path.")
 
 
-def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replaces a file by what `write` puts into the open one; raises `Problem` where the disk refuses it."""
+def write_whole(path: str | Path, write: Callable[[BinaryIO], object], *, shared: bool = False) -> None:
+    """Replaces a file by what `write` puts into the open one; raises `Problem` where the disk refuses it.
+
+    A `shared` one may be written by several processes at once, each of which puts the same into it. Killed, they leave
+    more than one file that ends in `.partial`.
+    """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial" if shared else f"{path.name}.partial")
     with refusing(path):
         try:
             with partial.open("wb") as file:
@@ -152,9 +157,9 @@ def _refusal(error: BaseException | None) -> OSError | None:
     return error if isinstance(error, OSError) else None
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes, *, shared: bool = False) -> None:
     """Replaces a file by these bytes."""
-    write_whole(path, lambda file: file.write(data))
+    write_whole(path, lambda file: file.write(data), shared=shared)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from regard.data import processes
 from regard.data.corpora import build as making
-from regard.data.corpora import clean, counts, reading, shards
+from regard.data.corpora import chunks, clean, counts, reading, shards
 from regard.data.corpora.plan import Mix, Plan, Source, read
 from regard.errors import Problem
 
@@ -116,9 +116,24 @@ def test_a_killed_build_goes_on_to_the_same_bytes(plan, tmp_path, monkeypatch):
         assert not (tmp_path / "out" / "corpus.json").exists()
         with pytest.raises(Problem, match="not finished"):
             making.read(tmp_path / "out")
-    (tmp_path / "out" / "shard-00099.jsonl.gz").write_bytes(b"left over")
+    for name in ("shard-00099.jsonl.gz", "shard-00000.jsonl.gz.0a1b2c3d.partial"):
+        (tmp_path / "out" / name).write_bytes(b"left over")
     making.build(read(plan), tmp_path / "out", processes=1)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_two_machines_may_write_the_same_shard_at_once(tmp_path):
+    path = tmp_path / "shard-00000.jsonl.gz"
+
+    def found(meanwhile):
+        yield {"text": "a first document"}
+        if meanwhile:  # the one that was given up is still half way when its successor writes all of it
+            chunks.write_rows(found(False), path)
+            assert rows(tmp_path, path.name) == [*found(False)]
+        yield {"text": "a second document"}
+
+    chunks.write_rows(found(True), path)
+    assert rows(tmp_path, path.name) == [*found(False)] and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_build_killed_by_the_system_leaves_no_process_and_goes_on(plan, tmp_path):

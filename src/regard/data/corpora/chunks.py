@@ -83,7 +83,7 @@ def work(task: Task) -> Path:
     }
     buffer = io.BytesIO()  # a full disk under an archive that is being written would raise it knows not what
     np.savez(buffer, **arrays)
-    disk.write_bytes(task.target, buffer.getvalue())
+    disk.write_bytes(task.target, buffer.getvalue(), shared=True)
     return task.target
 
 
@@ -107,14 +107,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_rows(found: Iterable[dict[str, Any]], path: Path, level: int = 6) -> None:
-    """Writes objects as packed JSON lines: the same bytes whenever and wherever."""
+    """Writes objects as packed JSON lines: the same bytes whenever and wherever.
+
+    A machine that a cluster has given up may still be writing while another does its work again.
+    """
 
     def write(file: BinaryIO) -> None:
         with gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
             for row in found:
                 packed.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
-    disk.write_whole(path, write)
+    disk.write_whole(path, write, shared=True)
 
 
 def _rows(target: Path, kind: str) -> Path:

@@ -143,8 +143,8 @@ def _places(path: Path) -> Sequence[str]:
 
 
 def clear(folder: Path, wanted: Sequence[str]) -> None:
-    """Takes away shards of a build that was killed, which this one does not write again."""
-    for path in [path for form in NAMES for path in folder.glob(form)]:
+    """Takes away what a build that was killed has left: shards that this one does not write, and halves of some."""
+    for path in [path for form in NAMES for end in ("", ".*.partial") for path in folder.glob(form + end)]:
         if path.name not in wanted:
             try:
                 path.unlink()
