@@ -63,6 +63,14 @@ def test_under_autocast_the_loss_is_near(head):
     assert near.item() == pytest.approx(exact.item(), rel=0.01) and word.grad.dtype == torch.float32
 
 
+def test_logits_are_float32_whatever_the_weights_are(head):
+    states, word, truth = drawn()
+    head.bias.data, word = head.bias.data.bfloat16(), word.detach().bfloat16()
+    logits = F.linear(head._compared(states).bfloat16(), word).float() + head.bias.float()
+    found = head.loss(states, word, truth)[1]
+    torch.testing.assert_close(found, F.cross_entropy(logits, truth, reduction="none").detach())
+
+
 def test_no_more_than_some_logits_are_held(head, monkeypatch):
     monkeypatch.setattr(module, "ROOM", 4 * 500)
     held = []

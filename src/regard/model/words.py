@@ -112,7 +112,8 @@ def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
 
 def _losses(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
     """The loss of each row and whether the guess is right; where wanted, gradients of the sum by rows, words, bias."""
-    logits = F.linear(rows, words, bias) if words.dtype == bias.dtype else F.linear(rows, words).float().add_(bias)
+    whole = words.dtype == bias.dtype == torch.float32
+    logits = F.linear(rows, words, bias) if whole else F.linear(rows, words).float().add_(bias)
     target = truth.unsqueeze(1)
     own, most = logits.gather(1, target), logits.amax(-1, keepdim=True)
     shares = logits.sub_(most).exp_()  # each pass over logits takes time, so that none is made twice
