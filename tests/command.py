@@ -1,7 +1,7 @@
 """`regard` as a user types it, in a process of its own.
 
 The process is forked from one that has loaded what the verbs load, for which each new interpreter takes seconds. Tests
-of what is loaded, and those that change the program, start an interpreter.
+of what is loaded, of full disks and of clusters, and those that change the program, start an interpreter.
 """
 
 import multiprocessing

@@ -71,14 +71,17 @@ def test_logits_are_float32_whatever_the_weights_are(head):
     torch.testing.assert_close(found, F.cross_entropy(logits, truth, reduction="none").detach())
 
 
-def test_no_more_than_some_logits_are_held(head, monkeypatch):
+@pytest.mark.parametrize(("half", "most"), [(False, 500), (True, 250)])
+def test_no_more_than_some_logits_are_held(head, monkeypatch, half, most):
     monkeypatch.setattr(module, "ROOM", 4 * 500)
     held = []
     real = F.linear
     monkeypatch.setattr(F, "linear", lambda *inputs: (out := real(*inputs), held.append(out.numel()))[0])
     states, word, truth = drawn(400)
-    head.loss(states, word, truth)[0].backward()
-    assert max(held[1:]) <= 500
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        total, *_ = head.loss(states, word, truth)
+    total.backward()
+    assert max(held[-5:]) == most
 
 
 @pytest.mark.parametrize("room", [1, 4 * 50 * 10, 2**24])

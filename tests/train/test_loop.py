@@ -50,10 +50,13 @@ def model(tiny: Path):
     return system.model
 
 
-def run(model, plan: Limits, outside: Outside | None = None, objective=classify, **settings):
+def run(model, plan: Limits, outside: Outside | None = None, objective=classify, resume=None, **settings):
     rates = {"learning_rate": 1e-3, "weight_decay": 0.01, "layer_decay": 1.0, "clip": 1.0}
     batches = loader(**({"batch_size": 8} | settings))
-    return fit(model, objective, batches, optimizer=Optimizer(model, **rates), plan=plan, outside=outside or Outside())
+    optimizer = Optimizer(model, **rates)
+    return fit(
+        model, objective, batches, optimizer=optimizer, plan=plan, outside=outside or Outside(), resume=resume
+    )  # fmt: skip
 
 
 def test_each_limit_ends_the_run(model):
@@ -194,6 +197,16 @@ def test_the_last_steps_are_logged_and_a_bad_one_among_them_is_a_problem(model):
 
     with pytest.raises(regard.Problem, match="step 13"):
         run(model, Limits(steps=13, bfloat16=False), objective=breaks)
+
+
+def test_a_run_that_goes_on_logs_what_is_left_as_if_it_had_not_stopped(model):
+    plan, states, rows = Limits(steps=5, bfloat16=False, save_seconds=-1), [], []
+    run(model, plan, Outside(save=lambda state: states.append(copy.deepcopy(state)), log=rows.append))
+    assert [row["step"] for row in rows] == [1, 5] and len(states) == 5
+    for state, left in ((states[2], rows[1:]), (states[4], [])):  # in its midst, and after its last step
+        again: list[dict] = []
+        run(model, plan, Outside(save=lambda state: None, log=again.append), resume=state)
+        assert [row["loss"] for row in again] == [row["loss"] for row in left]
 
 
 def test_a_budget_bends_nothing_before_its_cooldown_and_ends_at_nothing():

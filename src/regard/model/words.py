@@ -13,9 +13,9 @@ from torch.autograd.function import once_differentiable
 from regard.model.config import EncoderConfig
 from regard.model.linear import Linear
 
-# Bytes of logits held at a time. On a CPU memory of up to so much is used again without asking the system for pages,
+# Bytes of logits made at a time. On a CPU memory of less than 2**25 is used again without asking the system for pages,
 # and products of fewer rows are slower (measured).
-ROOM, GPU_ROOM = 2**25, 2**29
+ROOM, GPU_ROOM = 2**25 - 2**12, 2**29
 
 
 class WordHead(nn.Module):
@@ -42,9 +42,9 @@ class WordHead(nn.Module):
         return F.linear(self._compared(states).to(table.dtype), table).float() + self.bias
 
     def loss(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The cross entropy with the true words: its sum in nats, that of each place, and whether the guess is right.
+        """The cross entropy with the true words: its sum in nats, that of each place, and whether no word is likelier.
 
-        The latter two, (places,), have no gradient. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are held at a
+        The latter two, (places,), have no gradient. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are made at a
         time.
         """
         compared, table = self._compared(states), self._table(word)
@@ -58,7 +58,7 @@ class WordHead(nn.Module):
         Both (places,), without gradient; the true word is among the k likeliest where its rank is below k. In float32
         whatever the precision around, for bfloat16 has too few numbers to tell the likeliest words apart; logits that
         are all alike, or nan, thus rank the true word last. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are
-        held at a time.
+        made at a time.
         """
         compared, table = self._compared(states), self._table(word).float()
         losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
@@ -75,7 +75,7 @@ class WordHead(nn.Module):
         """A word for each place by lot, with the probability that `loss` sees: (places,) int64.
 
         The shares of all words are laid end to end, and a lot from 0 to 1 falls into one: noise for each word would
-        cost more than the logits. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are held at a time.
+        cost more than the logits. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are made at a time.
         """
         rows, table = self._compared(states), self._table(word)
         rows, words = rows.to(_precision(table)), table.to(_precision(table))
@@ -139,7 +139,7 @@ class _CrossEntropy(torch.autograd.Function):
         losses, right = torch.empty_like(states[:, 0]), torch.empty_like(truth, dtype=torch.bool)
         grown = [torch.zeros_like(t, dtype=torch.float32) for t in (states, table, bias)] if wanted else []
         with torch.autocast(states.device.type, enabled=False):
-            for span in _spans(states, table):
+            for span in _spans(rows, words):
                 losses[span], right[span], *slopes = losses_of(rows[span], words, bias, truth[span], wanted)
                 if wanted:
                     grown[0][span] = slopes[0]

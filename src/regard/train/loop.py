@@ -114,14 +114,14 @@ def fit(
                 outside.log(window.row(now, plan.progress(now), optimizer.learning_rate * factor, norm))
             if outside.evaluate and plan.due(now, share):
                 _evaluate(now, optimizer, plan, outside, window)
+            if window.losses and (now.stopped or plan.progress(now) >= 1):  # the steps since the last row
+                outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
             if outside.save and time.monotonic() - saved > plan.save_seconds:
                 outside.save(_state(now, model, optimizer, window))
                 saved = time.monotonic()
         if outside.save and interrupts.asked:
             outside.save(_state(now, model, optimizer, window))
             raise KeyboardInterrupt
-    if window.losses:  # the steps since the last row
-        outside.log(window.row(now, 1.0, optimizer.learning_rate * factor, norm))
     if outside.branch and not now.cooling:  # no cooldown was asked for, or the last step leapt over it
         outside.branch(_state(now, model, optimizer, window))
     optimizer.flush()
@@ -191,7 +191,8 @@ def _restore(
     model.load_state_dict(state["model"])
     optimizer.restore(state["optimizer"])
     states.set_random_state(state["random"])
-    window.restore(state["window"], device)
+    if "window" in state:  # which older runs have not saved
+        window.restore(state["window"], device)
     now = Progress(**state["progress"])
     now.place = (int(now.place[0]), int(now.place[1]))
     return now, window
@@ -214,7 +215,7 @@ class _Window:
             self.more.setdefault(name, []).append(value)
 
     def state(self) -> dict[str, Any]:
-        """What a saved run keeps of it, so that no row of the log is a mean of fewer steps."""
+        """What a saved run keeps of it, so that the next row is the mean that it would have been."""
         return {
             "losses": self.losses, "tokens": self.tokens, "seconds": time.monotonic() - self.since, "more": self.more
         }  # fmt: skip

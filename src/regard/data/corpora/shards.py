@@ -144,9 +144,9 @@ def _places(path: Path) -> Sequence[str]:
 
 def clear(folder: Path, wanted: Sequence[str]) -> None:
     """Takes away what a build that was killed has left: shards that this one does not write, and halves of some."""
-    for path in [path for form in NAMES for end in ("", ".*.partial") for path in folder.glob(form + end)]:
+    for path in [path for form in NAMES for end in ("", ".*partial") for path in folder.glob(form + end)]:
         if path.name not in wanted:
             try:
-                path.unlink()
+                path.unlink(missing_ok=True)  # a machine that was given up may be at it
             except OSError as error:
                 raise Problem(f"{path} is left over and cannot be removed: {error.strerror}. Remove it.") from None
