@@ -8,23 +8,25 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-Done = subprocess.CompletedProcess
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["regard.run", "regard.pretrain", "regard.views", "regard.study.heads"])
 
 
 class Running:
-    """A command that was begun: it can be sent signals, and waited for."""
+    """A command typed in a terminal of so many columns, under way; a strict one takes warnings for errors."""
 
-    def __init__(self, words: tuple[object, ...], cwd: Path | None, columns: int, strict: bool) -> None:
+    def __init__(self, *words: object, cwd: Path | None = None, columns: int = 200, strict: bool = False) -> None:
         with mock.patch.dict(os.environ, OFFLINE):
             forkserver.ensure_running()
         self.words, self.folder = [*map(str, words)], TemporaryDirectory()
@@ -32,16 +34,22 @@ class Running:
         self.process = CONTEXT.Process(target=_type, args=(self.words, cwd, columns, strict, *self.shown))
         self.process.start()
 
-    def runs(self) -> bool:
-        """Whether it has not ended yet."""
-        return self.process.is_alive()
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Waits until something has happened, or the command has ended."""
+        while self.process.is_alive() and not happened():
+            time.sleep(0.005)
+
+    def until_new(self, path: Path) -> None:
+        """Waits until a file has been written, or written again, or the command has ended."""
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        self.until(lambda: path.exists() and path.stat().st_mtime_ns != before)
 
     def send(self, number: int) -> None:
         """Sends a signal, unless it has ended."""
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
 
-    def end(self) -> Done:
+    def end(self) -> subprocess.CompletedProcess:
         """Waits for it."""
         self.process.join()
         with self.folder:
@@ -49,14 +57,9 @@ class Running:
         return subprocess.CompletedProcess(["regard", *self.words], self.process.exitcode, out, errors)
 
 
-def begun(*words: object, cwd: Path | None = None, columns: int = 200, strict: bool = False) -> Running:
-    """A command that has been typed in a terminal of so many columns; a strict one takes warnings for errors."""
-    return Running(words, cwd, columns, strict)
-
-
-def typed(*words: object, cwd: Path | None = None, columns: int = 200, strict: bool = False) -> Done:
+def typed(*words: object, **how: Any) -> subprocess.CompletedProcess:
     """What a command comes to."""
-    return begun(*words, cwd=cwd, columns=columns, strict=strict).end()
+    return Running(*words, **how).end()
 
 
 def _type(command: list[str], cwd: Path | None, columns: int, strict: bool, out: Path, errors: Path) -> None:

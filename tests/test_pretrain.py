@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from command import begun, typed
+from command import Running, typed
 
 import regard
 from regard import recipe as recipes
@@ -426,12 +426,9 @@ def test_a_run_killed_at_random_ends_in_the_same_bits(novel, tmp_path, times):
     more = [f"budget={100 * times}steps", "evaluation.times=2", "train.save_minutes=0.002", "--json", "--resume"]
     rng, kills = random.Random(), 0
     for _ in range(40):
-        running = begun(*command(broken, novel, *more))
+        running = Running(*command(broken, novel, *more))
         if kills < times:
-            state = broken / "state.pt"
-            before = state.stat().st_mtime_ns if state.exists() else 0
-            while running.runs() and not (state.exists() and state.stat().st_mtime_ns != before):
-                time.sleep(0.005)
+            running.until_new(broken / "state.pt")
             time.sleep(rng.uniform(0, 0.3))
             running.send(signal.SIGKILL)
         done = running.end()
@@ -445,17 +442,15 @@ def test_a_run_killed_at_random_ends_in_the_same_bits(novel, tmp_path, times):
 def test_a_run_that_is_interrupted_saves_what_it_has_learnt(novel, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     words = ["budget=120steps", "evaluation.times=1", "train.save_minutes=1000"]
+    log = broken / "metrics.jsonl"
     pretrain(recipe(whole, novel, *words))
     for number, code, said in (
         (signal.SIGINT, 130, "Stopped. A training run goes on"),
         (signal.SIGTERM, -15, "stopping"),
     ):
-        before = (broken / "metrics.jsonl").read_bytes() if broken.exists() else b""
-        running = begun(*command(broken, novel, *words, "--resume"))
-        while running.runs() and not (
-            (broken / "metrics.jsonl").exists() and (broken / "metrics.jsonl").read_bytes() != before
-        ):
-            time.sleep(0.005)
+        before = log.read_bytes() if broken.exists() else b""
+        running = Running(*command(broken, novel, *words, "--resume"))
+        running.until(lambda before=before: log.exists() and log.read_bytes() != before)
         running.send(number)
         done = running.end()
         assert done.returncode == code and said in " ".join(done.stderr.split()), done.stderr

@@ -162,7 +162,7 @@ def write_bytes(path: str | Path, data: bytes, *, shared: bool = False) -> None:
     write_whole(path, lambda file: file.write(data), shared=shared)
 
 
-def write_text(path: str | Path, text: str, *, shared: bool = False) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Replaces a file by text in UTF-8."""
     try:
         data = text.encode("utf-8")
@@ -170,7 +170,7 @@ def write_text(path: str | Path, text: str, *, shared: bool = False) -> None:
         raise Problem(
             f"What goes into {path} holds a name that is no UTF-8, such as a file's. Rename that file first."
         ) from None
-    write_bytes(path, data, shared=shared)
+    write_bytes(path, data)
 
 
 def make_folder(path: str | Path) -> None:

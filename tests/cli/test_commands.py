@@ -4,11 +4,10 @@ import csv
 import gzip
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from command import begun, typed
+from command import Running, typed
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +166,8 @@ def test_a_run_is_not_resumed_on_other_data(tiny: Path, reviews: Path, tmp_path:
     data, run = tmp_path / "data.csv", tmp_path / "run"
     data.write_bytes(reviews.read_bytes())
     words = ("train", "--data", data, "--model", tiny, "--out", run, "train.epochs=60", "train.save_minutes=0")
-    running = begun(*words)
-    while not (run / "state.pt").exists() and running.runs():
-        time.sleep(0.02)
+    running = Running(*words)
+    running.until((run / "state.pt").exists)
     running.send(signal.SIGKILL)
     running.end()
     data.write_text(reviews.read_text().replace("good", "fine"))
@@ -181,9 +179,8 @@ def test_a_run_is_not_resumed_on_other_data(tiny: Path, reviews: Path, tmp_path:
 def test_an_interrupted_run_saves_what_it_has_learnt(tiny: Path, reviews: Path, tmp_path: Path):
     run = tmp_path / "run"
     words = ("train", "--data", reviews, "--model", tiny, "--out", run, "train.epochs=20", "train.save_minutes=1000")
-    running = begun(*words)
-    while not (run / "metrics.jsonl").exists() and running.runs():
-        time.sleep(0.02)
+    running = Running(*words)
+    running.until((run / "metrics.jsonl").exists)
     running.send(signal.SIGINT)
     stopped = running.end()
     assert stopped.returncode == 130 and "goes on with --resume" in " ".join(stopped.stderr.split()), stopped.stderr

@@ -7,26 +7,19 @@ import time
 from pathlib import Path
 
 import pytest
-from command import Running, begun
+from command import Running
 
 SETTINGS = ["train.epochs=6", "train.batch_tokens=256", "train.learning_rate=0.001", "train.precision=float32"]
 
 
 def start(out: Path, tiny: Path, reviews: Path, *more: str, save: str = "0.002") -> Running:
     files = ["--data", reviews, "--model", tiny, "--out", out]
-    return begun("train", *SETTINGS, f"train.save_minutes={save}", *files, *more, "--json")
+    return Running("train", *SETTINGS, f"train.save_minutes={save}", *files, *more, "--json")
 
 
 def finish(running: Running) -> None:
     done = running.end()
     assert done.returncode == 0, done.stderr
-
-
-def wait_for_a_new_state(running: Running, path: Path) -> None:
-    """Until the run has saved, or is over."""
-    before = path.stat().st_mtime_ns if path.exists() else 0
-    while running.runs() and not (path.exists() and path.stat().st_mtime_ns != before):
-        time.sleep(0.005)
 
 
 def rows(folder: Path) -> list[dict]:
@@ -44,7 +37,7 @@ def test_a_run_killed_several_times_ends_in_the_same_bits(tmp_path: Path, tiny: 
     for attempt in range(20):
         running = start(broken, tiny, reviews, *(["--resume"] if attempt else []))
         if kills < 3:
-            wait_for_a_new_state(running, broken / "state.pt")
+            running.until_new(broken / "state.pt")
             time.sleep(rng.uniform(0, 0.4))
             running.send(signal.SIGKILL)
         done = running.end()
@@ -60,8 +53,7 @@ def test_a_run_killed_several_times_ends_in_the_same_bits(tmp_path: Path, tiny: 
 
 def test_without_a_saved_state_a_resumed_run_begins_anew(tmp_path: Path, tiny: Path, reviews: Path):
     running = start(tmp_path / "run", tiny, reviews, save="1000")
-    while not (tmp_path / "run" / "recipe.toml").exists():
-        time.sleep(0.01)
+    running.until((tmp_path / "run" / "recipe.toml").exists)
     running.send(signal.SIGKILL)
     running.end()
     finish(start(tmp_path / "run", tiny, reviews, "--resume"))

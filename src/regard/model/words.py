@@ -111,7 +111,7 @@ def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
 
 
 def _losses(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
-    """The loss of each row and whether the guess is right; where wanted, gradients of the sum by rows, words, bias."""
+    """The loss of each row and whether no word is likelier; where wanted, the sum's gradients by rows, words, bias."""
     whole = words.dtype == bias.dtype == torch.float32
     logits = F.linear(rows, words, bias) if whole else F.linear(rows, words).float().add_(bias)
     target = truth.unsqueeze(1)

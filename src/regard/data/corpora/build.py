@@ -226,7 +226,7 @@ def _end(file: File, count: int) -> int:
     fact = {"chunks": count, "bytes": file.stamp[0], "sha256": readers.digest(file.path)}
     if readers.stamp(file.path) != file.stamp:
         raise Problem(f"{file.path} was changed while the corpus was built. Call again when nothing writes to it.")
-    disk.write_text(file.folder / DONE, disk.to_json(fact), shared=True)
+    disk.write_bytes(file.folder / DONE, disk.to_json(fact).encode(), shared=True)
     return 0
 
 
