@@ -38,8 +38,9 @@ class WordHead(nn.Module):
 
     def forward(self, states: Tensor, word: Tensor) -> Tensor:
         """(places, width), the encoder's (vocabulary, width) -> (places, vocabulary) float32."""
-        table = self._table(word)
-        return F.linear(self._compared(states).to(table.dtype), table).float() + self.bias
+        rows, words = self._to_multiply(states, word)
+        with torch.autocast(states.device.type, enabled=False):
+            return _logits(rows, words, self.bias)
 
     def loss(self, states: Tensor, word: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The cross entropy with the true words: its sum in nats, that of each place, and whether no word is likelier.
@@ -64,7 +65,7 @@ class WordHead(nn.Module):
         losses, ranks = torch.empty_like(compared[:, 0]), torch.empty_like(truth)
         with torch.autocast(states.device.type, enabled=False):
             for span in _spans(compared, table):
-                logits = F.linear(compared[span], table) + self.bias
+                logits = _logits(compared[span], table, self.bias)
                 own = logits.gather(1, truth[span].unsqueeze(1))
                 losses[span] = (logits.logsumexp(-1, keepdim=True) - own).squeeze(1)
                 ranks[span] = (~(logits < own)).sum(-1) - 1
@@ -77,19 +78,23 @@ class WordHead(nn.Module):
         The shares of all words are laid end to end, and a lot from 0 to 1 falls into one: noise for each word would
         cost more than the logits. No more than `ROOM` bytes of logits, or `GPU_ROOM`, are made at a time.
         """
-        rows, table = self._compared(states), self._table(word)
-        rows, words = rows.to(_precision(table)), table.to(_precision(table))
+        rows, words = self._to_multiply(states, word)
         drawn = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
         lots = torch.rand(len(rows), 1, generator=chance, device=rows.device)
         with torch.autocast(states.device.type, enabled=False):
             for span in _spans(rows, words):
-                shares = (F.linear(rows[span], words).float() + self.bias).softmax(-1).cumsum_(-1)
+                shares = _logits(rows[span], words, self.bias).softmax(-1).cumsum_(-1)
                 found = torch.searchsorted(shares, lots[span] * shares[:, -1:], right=True)
                 drawn[span] = found.squeeze(1).clamp_(max=len(words) - 1)  # rounding may lead past the last
         return drawn
 
     def _table(self, word: Tensor) -> Tensor:
         return word if self.table is None else self.table
+
+    def _to_multiply(self, states: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
+        """What is compared and every word vector, in the precision of products."""
+        table = self._table(word)
+        return self._compared(states).to(_precision(table)), table.to(_precision(table))
 
     def _compared(self, states: Tensor) -> Tensor:
         """What is compared with every word vector: (places, width) float32."""
@@ -110,11 +115,16 @@ def _spans(places: Tensor, words: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(places), step))
 
 
+def _logits(rows: Tensor, words: Tensor, bias: Tensor) -> Tensor:
+    """Those of each row, in float32; the bias is added in the product, or where that has fewer bits, in place after."""
+    if words.dtype == bias.dtype == torch.float32:
+        return F.linear(rows, words, bias)
+    return F.linear(rows, words).float().add_(bias)
+
+
 def _losses(rows: Tensor, words: Tensor, bias: Tensor, truth: Tensor, wanted: bool) -> tuple[Tensor, ...]:
     """The loss of each row and whether no word is likelier; where wanted, the sum's gradients by rows, words, bias."""
-    whole = words.dtype == bias.dtype == torch.float32
-    logits = F.linear(rows, words, bias) if whole else F.linear(rows, words).float().add_(bias)
-    target = truth.unsqueeze(1)
+    logits, target = _logits(rows, words, bias), truth.unsqueeze(1)
     own, most = logits.gather(1, target), logits.amax(-1, keepdim=True)
     shares = logits.sub_(most).exp_()  # each pass over logits takes time, so that none is made twice
     total = shares.sum(-1, keepdim=True)
