@@ -45,8 +45,7 @@ class Borrowed(nn.Module):
     def forward(self, packed: Packed, *, tap: Tap | None = None) -> Tensor:
         """(tokens, width)."""
         lender = self.lender
-        x = F.embedding(packed.ids, lender.word) + F.embedding(packed.positions, lender.position)
-        x = F.linear(x + F.embedding(packed.segments, lender.segment), self.map)
+        x = F.linear(F.embedding(packed.ids, lender.word) + lender.place_vectors(packed), self.map)
         return self.dropout(self.norm(x.float()))  # type: ignore[no-any-return]
 
 
