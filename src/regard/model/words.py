@@ -34,7 +34,7 @@ class WordHead(nn.Module):
 
     def compile_training(self, backend: str = "inductor") -> None:
         """Makes few kernels of what `loss` does with logits in training, which are read a dozen times otherwise."""
-        self._losses = torch.compile(_losses, dynamic=True, backend=backend)
+        self._losses = torch.compile(_losses, backend=backend)  # rows alone change: kernels may know the vocabulary
 
     def forward(self, states: Tensor, word: Tensor) -> Tensor:
         """(places, width), the encoder's (vocabulary, width) -> (places, vocabulary) float32."""
