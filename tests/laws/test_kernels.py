@@ -25,7 +25,7 @@ MIXES = (
     [17] * 9 + [40, 80],
     [60] * 40,
 )
-PADDINGS = (groups.NONE, grouped.EXPLICIT, grouped.EXPLICIT_HALF, kernels.FUSED)
+PADDINGS = (groups.NONE, grouped.EXPLICIT, grouped.EXPLICIT_HALF, grouped.EXPLICIT_GPU, kernels.FUSED)
 TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
