@@ -1,19 +1,21 @@
 """Pre-training on hidden words: Regard beside transformers, on one machine, in one run, with the same model.
 
 Each line of a file is a text. It becomes tokens once, before anything is timed, in sequences of at most 128: a longer
-text is parted. A turn goes over the same sequences once, from ids to trained weights: loading, hiding 15 % of the
-tokens, forward and backward pass, and an AdamW step for each batch of some 4,096 tokens (16,384 on a GPU). Weights are
-fresh, and what is learnt is not compared. Tokens are counted without padding.
+text is parted. A turn goes over the same sequences, from ids to trained weights: loading, hiding 15 % of the tokens,
+forward and backward pass, and an AdamW step for each batch of some 4,096 tokens (65,536 on a GPU), the same number of
+full batches for all. Weights are fresh, and what is learnt is not compared. Tokens are counted without padding.
 
-    transformers default    run_mlm --line_by_line: the Trainer in float32, a sequence a row, rows in random order,
-                            padded to the longest of the batch
-    transformers by length  the same rows at their best: bfloat16 autocast where that is fast, rows of like length in a
-                            batch, the mask of special tokens made beforehand, on a GPU four processes that load
-    transformers best       run_mlm without --line_by_line, likewise: all rows end to end, parted into full blocks of
-                            128, so that nothing is padded and texts see one another
-    regard                  a recipe's defaults, but a step for each batch, and dropout .1 as the others have it
-    regard without dropout  the same without, which is the default of `regard pretrain`
-    regard compiled         the same, without dropout and with train.compile=on
+    transformers default          run_mlm --line_by_line: the Trainer in float32, a sequence a row, rows in random
+                                  order, padded to the longest of the batch
+    transformers by length        the same rows at their best: bfloat16 autocast where that is fast, rows of like length
+                                  in a batch, the mask of special tokens made beforehand, on a GPU four processes that
+                                  load, and nothing that waits for the GPU to look at its losses
+    transformers best             run_mlm without --line_by_line, likewise: all rows end to end, parted into full blocks
+                                  of 128, so that nothing is padded and texts see one another
+    transformers without dropout  the same without dropout, which all others of theirs have by default (.1)
+    regard                        a recipe's defaults, but a step for each batch, and dropout .1 as the others have it
+    regard without dropout        the same without, which is the default of `regard pretrain`
+    regard compiled               the same, without dropout and with train.compile=on
 
 By itself transformers attends through PyTorch's sdpa and steps by its fused AdamW. It hides tokens, Regard whole words.
 Each turn is a process of its own, whose first steps do not count.
@@ -43,9 +45,10 @@ SHAPES = {
 }
 CORPORA = ("en_movie_reviews", "zh_tech_articles")
 DEFAULT, LINES, BEST = "transformers default", "transformers by length", "transformers best"
+THEIRS = {DEFAULT: DROPOUT, LINES: DROPOUT, BEST: DROPOUT, "transformers without dropout": 0.0}
 COMPILED = "regard compiled"
 OURS = {"regard": DROPOUT, "regard without dropout": 0.0, COMPILED: 0.0}
-NAMES = (DEFAULT, LINES, BEST, *OURS)
+NAMES = (*THEIRS, *OURS)
 
 
 def main() -> None:
@@ -182,6 +185,7 @@ class Clock:
 def regard(options: argparse.Namespace) -> dict[str, float]:
     """A recipe's run without folder and evaluations; also the operations that a token costs."""
     import numpy as np
+    from torch._dynamo.utils import counters
 
     from regard.data.ahead import ahead
     from regard.data.masking import Masking
@@ -208,25 +212,30 @@ def regard(options: argparse.Namespace) -> dict[str, float]:
         compile_training(lesson.trained)
     loader = lesson.batches(Masking(RATE), ~none)
     plan = Budget(
-        amount=1, unit="epochs", warmup=settings.warmup, cooldown=settings.cooldown, batch_tokens=size, most=size,
-        ramp=0, evaluations=0, bfloat16=in_bfloat16(settings.precision, lesson.system.device),
+        amount=WARM + options.steps, unit="steps", warmup=settings.warmup, cooldown=settings.cooldown,
+        batch_tokens=size, most=size, ramp=0, evaluations=0,
+        bfloat16=in_bfloat16(settings.precision, lesson.system.device),
     )  # fmt: skip
     optimizer = Optimizer(
         lesson.trained, learning_rate=RATES[0], weight_decay=settings.weight_decay, layer_decay=1.0,
         clip=settings.clip,
     )  # fmt: skip
 
-    reader = ahead(loader, lesson.system.device)
+    reader, graphs = ahead(loader, lesson.system.device), 0
 
     def batches(place: tuple[int, int], cooled: float) -> Any:
+        nonlocal graphs
         found = reader(place, cooled)
         count = len(found[2].packed.ids)
         clock.step(count, len(found[2].places), count)
+        if clock.steps == WARM + 1:
+            graphs = counters["stats"]["unique_graphs"]
         return found
 
     fit(lesson.trained, lesson.objective(), batches, optimizer=optimizer, plan=plan, outside=Outside())
     each = lesson.operations(loader.lengths, RATE) / loader.lengths.sum()
-    return clock.figures() | {"operations": float(each)}
+    late = counters["stats"]["unique_graphs"] - graphs
+    return clock.figures() | {"operations": float(each), "compiled_late": late}
 
 
 def trainer(options: argparse.Namespace) -> dict[str, float]:
@@ -237,17 +246,18 @@ def trainer(options: argparse.Namespace) -> dict[str, float]:
 
     tokenizer, clock = hub.AutoTokenizer.from_pretrained(options.scratch), Clock()
     name, shape = options.probe, SHAPES[options.shape]
+    dropout = THEIRS[name]
     config = hub.BertConfig(
         vocab_size=len(tokenizer), hidden_size=shape["width"], num_hidden_layers=shape["layers"],
         num_attention_heads=shape["heads"], intermediate_size=shape["inner_width"], max_position_embeddings=LENGTH,
-        hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
     )  # fmt: skip
     rows, size = ordered(options, name, tokenizer)
     # By default the Trainer takes the mask of special tokens away, as no argument of the model, and the collator makes
     # it anew, number by number.
     best = {
         "bf16": has_bfloat16(torch.device("cuda" if has_gpu() else "cpu")), "remove_unused_columns": False,
-        "dataloader_num_workers": 4 if has_gpu() else 0,
+        "dataloader_num_workers": 4 if has_gpu() else 0, "logging_nan_inf_filter": False,
         "train_sampling_strategy": "sequential" if name == LINES else "random",
     }  # fmt: skip
 
@@ -259,8 +269,9 @@ def trainer(options: argparse.Namespace) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as scratch:
         settings = hub.TrainingArguments(
-            scratch, num_train_epochs=1, per_device_train_batch_size=size, seed=options.seed, use_cpu=not has_gpu(),
-            report_to="none", save_strategy="no", disable_tqdm=True, **({} if name == DEFAULT else best),
+            scratch, max_steps=WARM + options.steps, dataloader_drop_last=True, per_device_train_batch_size=size,
+            seed=options.seed, use_cpu=not has_gpu(), report_to="none", save_strategy="no", disable_tqdm=True,
+            **({} if name == DEFAULT else best),
         )  # fmt: skip
         collate = hub.DataCollatorForLanguageModeling(tokenizer, mlm_probability=RATE)
         loop = Timed(hub.BertForMaskedLM(config), settings, collate, rows, processing_class=tokenizer)
@@ -277,7 +288,7 @@ def ordered(options: argparse.Namespace, name: str, tokenizer: Any) -> tuple[lis
     """
     stored = np.load(options.scratch / "rows.npz")
     ids, ends = stored["ids"], stored["ends"]
-    if name == BEST:
+    if name not in (DEFAULT, LINES):
         ends = np.arange(LENGTH, len(ids) + 1, LENGTH)
     size = round(options.batch_tokens * len(ends) / ends[-1])
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id}
@@ -311,12 +322,15 @@ def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     device = torch.device("cuda" if has_gpu() else "cpu")
     precision = torch.bfloat16 if in_bfloat16("auto", device) else torch.float32
     found: dict[str, list[dict[str, float]]] = {name: [] for name in options.contenders}
-    given = [f"--{key}={getattr(options, key.replace('-', '_'))}" for key in ("shape", "seed", "batch-tokens")]
+    given = [f"--{key}={getattr(options, key.replace('-', '_'))}" for key in ("shape", "seed", "steps", "batch-tokens")]
 
     def turn(name: str) -> float:
         said = common.probe(__file__, name, [f"--scratch={scratch.name}", *given])
         if name in OURS:
-            said["share"] = said["operations"] * said["tokens"] / said["seconds"] / peak(device, precision)
+            if said["compiled_late"]:
+                common.say(f"  {said['compiled_late']} graphs were compiled while the clock ran")
+            said["peak"] = peak.__wrapped__(device, precision)  # now, for other programs come and go
+            said["share"] = said["operations"] * said["tokens"] / said["seconds"] / said["peak"]
         found[name].append(said)
         return said["seconds"]
 
@@ -331,6 +345,7 @@ def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
             "times_best": common.ratios(each[BEST], each[name]) if BEST in each else None,
             "padding": 1 - sum(said["tokens"] for said in turns) / sum(said["places"] for said in turns),
             "share_of_peak": common.spread([said["share"] for said in turns]) if name in OURS else None,
+            "peak": common.spread([said["peak"] for said in turns]) if name in OURS else None,
             "peak_memory_mib": max(said["peak_mib"] for said in turns),
             "turns": turns,
         }
@@ -354,9 +369,12 @@ def render(report: dict[str, Any]) -> str:
              common.figure(row["share_of_peak"], ".0%"), f"{row['peak_memory_mib']:,.0f}"]
             for who, row in text["results"].items()
         ]  # fmt: skip
+        peaks = [each / 1e12 for row in text["results"].values() for each in (row["peak"] or {}).values()]
         out.append(
             f"{name}, {text['sequences']:,} sequences of {text['mean_length']:.0f} tokens on average, "
-            f"{text['vocabulary']:,} ids:\n\n{common.table(head, rows)}\n"
+            f"{text['vocabulary']:,} ids"
+            + (f"; peak: {min(peaks):,.2f} to {max(peaks):,.2f} TFLOP/s" if peaks else "")
+            + f":\n\n{common.table(head, rows)}\n"
         )
     return "\n".join(out)
 
