@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from regard.batch import Encoding, Packed
 from regard.data.masking import Alphabet, Masking, chance, hide_all
 from regard.data.packing import batches
-from regard.data.passages import Passage, drawn
+from regard.data.passages import Passage
 from regard.data.pretraining import frame
 from regard.errors import Problem
 from regard.measure.resample import over_first, percentiles, share_over_first
@@ -61,26 +61,24 @@ def guesses(
 
     Hidden is what `Masking` draws of each passage by `unit` and `rate`, always as [MASK], the same whenever the seed
     and the passages are. Pseudo-perplexity, exp(-mean of log P(x_i | x without x_i)) (Salazar et al. 2020), hides each
-    token alone, of passages drawn by the seed that have `pseudo` tokens or just more in each language; 0 leaves it out.
-    A passage costs as many passages as it has tokens. `advance` is told the share done. Raises `Problem` for a model
-    that guesses no words, and for passages longer than it reads.
+    of `pseudo` tokens of a language alone, all where there are no more, else drawn by the seed; 0 leaves it out. Each
+    costs a passage. `advance` is told the share done. Raises `Problem` for a model that guesses no words, and for
+    passages longer than it reads.
     """
     _, _, alphabet = frame(tokenizer)
     check(model, max((len(p.encoding.ids) for p in passages), default=0))
     encodings, languages = [p.encoding for p in passages], np.array([p.language for p in passages])
     places = hidden(encodings, alphabet, Masking(rate, unit, 1.0, 0.0, 0.0), seed=seed)
-    plain = [np.flatnonzero(words_of(e) >= 0) for e in encodings]
-    rows = drawn(np.array([len(own) for own in plain], dtype=np.int64), languages, pseudo, seed)
-    alone = [(row, plain[row][i : i + 1]) for row in rows for i in range(len(plain[row]))]
+    rows, alone = _drawn(encodings, languages, pseudo, seed)
     # One pass over both, so that the share done is of all work.
-    asked = [*encodings, *(encodings[row] for row, _ in alone)]
-    losses, ranks = answers(model, asked, [*places, *(place for _, place in alone)], alphabet.mask, advance=advance)
+    asked = [*encodings, *(encodings[row] for row in rows)]
+    losses, ranks = answers(model, asked, [*places, *alone[:, None]], alphabet.mask, advance=advance)
     owners = np.repeat(np.arange(len(encodings)), [len(own) for own in places])
     truth = np.concatenate([owners[:0], *(e.ids[own] for e, own in zip(encodings, places, strict=True))])
     unknown = truth == tokenizer.number("[UNK]")
     many, size = slice(len(owners)), len(encodings)
     table = _sums(owners, size, ranks[many] < 1, ranks[many] < 5, losses[many], unknown)
-    single = _sums(np.array([row for row, _ in alone], dtype=np.int64), size, losses[len(owners) :])
+    single = _sums(rows, size, losses[len(owners) :])
     return [
         _scored(language, count, own, ones if pseudo else None, seed)
         for language, count, (own, ones) in by_language(passages, table, single)
@@ -116,6 +114,19 @@ def hidden(encodings: Sequence[Encoding], alphabet: Alphabet, rule: Masking, *, 
     starts = np.cumsum([0, *sizes[:-1]])
     parts = np.split(places, np.searchsorted(places, starts[1:]))
     return [part - start for part, start in zip(parts, starts, strict=True)]
+
+
+def _drawn(encodings: Sequence[Encoding], languages: NDArray[np.str_], most: int, seed: int) -> tuple[Places, Places]:
+    """At most `most` tokens of each language, by lot: in which passage each is, ascending, and where in it.
+
+    Of all passages, for neighbours are alike: as many tokens of a few whole passages tell less of a language.
+    """
+    plain = [np.flatnonzero(words_of(e) >= 0) for e in encodings]
+    owners = np.repeat(np.arange(len(plain)), [len(own) for own in plain])
+    order = np.random.default_rng(seed).permutation(len(owners))
+    chosen = [order[languages[owners[order]] == language][:most] for language in np.unique(languages)]
+    found = np.sort(np.concatenate([order[:0], *chosen]))
+    return owners[found], np.concatenate([owners[:0], *plain])[found]
 
 
 def answers(
