@@ -116,6 +116,39 @@ def test_a_wrong_encoding_is_told_with_the_right_one(tmp_path, encoding, cure):
         all_of(path, encoding="klingon")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_what_is_no_text_is_not_sent_to_another_encoding(tmp_path, encoding):
+    path = tmp_path / "a.txt"
+    path.write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(Problem, match=f"not text in {encoding}: it is damaged or binary"):
+        all_of(path, encoding=encoding)
+
+
+@pytest.mark.parametrize(("said", "cure"), [("utf8-sigg", "utf-8"), ("gb-18031", "gb18030"), ("klingon", "utf-8")])
+def test_an_encoding_that_there_is_not_is_told_with_the_nearest(tmp_path, said, cure):
+    path = tmp_path / "a.txt"
+    path.write_text("one\n")
+    with pytest.raises(Problem, match=f'is no text encoding. Say encoding = "{cure}" for source'):
+        all_of(path, encoding=said)
+
+
+def test_carriage_returns_end_lines_where_nothing_else_does(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("一。\rtwo\r\rthree\r".encode())
+    assert [document.text for document in all_of(path)] == ["一。\ntwo", "three"]
+
+
+def test_a_column_is_looked_for_in_many_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("regard.data.corpora.sources.SAMPLE", 3)
+    path, head, row = tmp_path / "a.jsonl", '{"title": "Head"}\n', '{"text": "one"}\n'
+    path.write_text("broken\n" + 2 * head + row + head)
+    assert [document.reason for document in all_of(path)] == ["no json", "no text", "no text", "", "no text"]
+    for rows in (3 * head + row, head):
+        path.write_text(rows)
+        with pytest.raises(Problem, match=r"no column 'text'\..*It has title\."):
+            all_of(path)
+
+
 def test_json_lines_keep_or_report_every_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one\\ntwo"}\n\n{"text": 3}\nbroken\n{"text": "half \\ud83d"}\n')

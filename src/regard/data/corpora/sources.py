@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from encodings.aliases import aliases
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,6 +28,7 @@ KINDS = {
 }
 LONGEST = 4_000_000  # characters of a document; a longer one is parted at the end of a line, for memory is bounded
 LONGEST_LINE = 64_000_000  # characters
+SAMPLE = 1000  # rows: a column that none of them has is not there
 UNDECODABLE = "undecodable"
 
 
@@ -87,20 +89,23 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
     """Lines with their numbers; bytes that are no text stay in them as halves of characters."""
     start = stream.peek(1 << 16)[: 1 << 16]  # type: ignore[attr-defined]
     encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
-    cure = _say(source, "encoding", "gb18030") + " Or whichever it is in."
+    end = "\n" if b"\n" in start or b"\r" not in start else "\r"  # as old files have it
     try:
         sample = start.decode(encoding, "surrogateescape")
-        text = io.TextIOWrapper(stream, encoding, "surrogateescape", newline="\n")
+        text = io.TextIOWrapper(stream, encoding, "surrogateescape", newline=end)
     except LookupError:
-        raise Problem(f"'{source.encoding}' is no text encoding. {cure}") from None
+        close = difflib.get_close_matches(source.encoding.lower().replace("-", "_"), aliases.values(), 1, 0.6)
+        cure = _say(source, "encoding", close[0].replace("_", "-") if close else "utf-8")
+        raise Problem(f"'{source.encoding}' is no text encoding. {cure} Or whichever it is in.") from None
     except UnicodeError:  # as of UTF-16 that is cut, which a sample may be
-        sample, text = "", io.TextIOWrapper(stream, encoding, "strict", newline="\n")
+        sample, text = "", io.TextIOWrapper(stream, encoding, "strict", newline=end)
     better = guess(start) if sample.count("\0") > 4 or len(LONE.findall(sample)) > 4 else source.encoding
     beyond = [line for line in sample.split("\n") if not line.isascii()]
     bad = sum(1 for line in beyond if LONE.search(line))
     if "\0" * 4 in sample or (better != source.encoding and (2 * bad > len(beyond) or sample.count("\0") > 4)):
-        cure = _say(source, "encoding", better) if better not in ("", "latin-1") else cure
-        raise Problem(f"{path} is not text in {source.encoding}. {cure}")
+        if better in ("", source.encoding):
+            raise Problem(f"{path} is not text in {source.encoding}: it is damaged or binary. Export it as text first.")
+        raise Problem(f"{path} is not text in {source.encoding}. {_say(source, 'encoding', better)}")
     number = 0
     try:
         while line := text.readline(LONGEST_LINE):
@@ -111,7 +116,10 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
                 )
             yield number, line.rstrip("\r\n")
     except UnicodeError as error:
-        raise Problem(f"{path} is not text in {source.encoding} after line {number:,} ({error}). {cure}") from None
+        raise Problem(
+            f"{path} is not text in {source.encoding} after line {number:,} ({error}). It is damaged, or in another "
+            f"encoding: then name that. {_say(source, 'encoding', '...')}"
+        ) from None
     except BROKEN as error:
         raise Problem(f"{path} breaks off or is damaged after line {number:,} ({error}). Fetch it again.") from None
     finally:
@@ -144,7 +152,7 @@ def _told(path: Path, where: str, text: str) -> Document:
 
 
 def _json(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
-    good = False
+    rows, known = 0, set[str]()  # the columns of the first rows
     for number, line in _lines(path, source, stream):
         if not line.strip():
             continue
@@ -154,13 +162,17 @@ def _json(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
             row = None
         if not isinstance(row, dict):
             yield _told(path, f"line {number}", line)._replace(reason=UNDECODABLE if LONE.search(line) else "no json")
-        elif isinstance(row.get(source.text), str):
-            good = True
+            continue
+        rows += 1
+        known |= row.keys() if rows <= SAMPLE else set()
+        if isinstance(row.get(source.text), str):
             yield from _parted(path, f"line {number}", row[source.text])
         else:
-            if not good and source.text not in row:
-                raise Problem(_no_column(path, source, list(row)))
             yield _told(path, f"line {number}", line)._replace(reason="no text")
+        if rows == SAMPLE and source.text not in known:
+            break
+    if rows and source.text not in known:
+        raise Problem(_no_column(path, source, sorted(known)))
 
 
 def _squad(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
