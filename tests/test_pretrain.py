@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import math
 import os
 import random
 import re
@@ -26,6 +27,7 @@ from regard import toml
 from regard.errors import Problem
 from regard.model.heads import Model
 from regard.pretrain import pretrain
+from regard.screen import Screen
 
 for library in ("ftfy", "mwparserfromhell", "opencc", "py3langid"):
     pytest.importorskip(library)
@@ -314,6 +316,42 @@ def test_a_model_is_gone_on_with_in_smaller_steps(made, novel, tmp_path):
         assert "evaluation" not in {row["kind"] for row in rows}
 
 
+def test_what_is_left_aside_is_said(made, novel, tmp_path):
+    said, parent = [], made[0] / "model"
+    changes = [f"model.name={parent}", "model.positions=512", "model.start=random", "replaced.width=0.5"]
+    pretrain(recipe(tmp_path / "run", novel, *changes, "budget=1steps", "text.held_out=0"), tell=said.append)
+    assert [line.split(":")[0] for line in said if "left aside" in line] == [
+        "model.start=random", "text.size=300", "replaced.width=0.5", "model.positions=512",
+    ]  # fmt: skip
+    said.clear()
+    pretrain(recipe(tmp_path / "plain", novel, "budget=1steps", "text.held_out=0"), tell=said.append)
+    assert not any("left aside" in line for line in said)
+
+
+def test_a_vocabulary_that_cannot_write_the_text_is_said_to_lack_it(made, novel, tmp_path):
+    chinese = "".join(f"第{number}位医生在医院工作，他住在上海。\n\n" for number in range(200))
+    (tmp_path / "mixed.txt").write_text(novel.read_text() + "\n\n" + chinese, encoding="utf-8")
+    words = [f"text.vocabulary={made[0] / 'vocab'}", "budget=2steps", "evaluation.times=1"]
+    shown = " ".join(typed(*command(tmp_path / "run", tmp_path / "mixed.txt", *words)).stderr.split())
+    assert re.search(r"\d+\.\d% of the tokens are \[UNK\], for the vocabulary", shown)
+    assert re.search(r"zh: top-1 [^;]*; \d+% of these tokens are \[UNK\]", shown)
+    assert re.search(r"\[UNK\] is right: \d+ in zh\.", (tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert not re.search(r"en: top-1 [^;]*; ", shown.partition("zh: top-1")[0])
+
+
+def test_one_document_has_no_interval_on_the_screen(capsys):
+    score, none = {"value": 0.25, "low": math.nan, "high": math.nan}, {"low": math.nan, "high": math.nan}
+    row = {"kind": "evaluation", "step": 5, "epoch": 0.1, "top-1 accuracy": 0.25, **none}
+    row["languages"] = [
+        {"language": "en", "places": 9, "unknown": 0, "pseudo": None, "top1": score, "top5": score, "loss": score}
+    ]
+    with Screen(quiet=False) as screen:
+        screen.watch(row)
+    shown = capsys.readouterr().err
+    assert "accuracy 0.250 (a language has one document)" in shown and "25.0% (of one document)" in shown
+    assert "nan" not in shown
+
+
 def test_a_budget_that_ends_while_the_rate_still_rises_is_said_to_be_little(novel, tmp_path):
     for steps in 4, 5:
         said = []
@@ -464,11 +502,17 @@ BAD = {
     "a budget of nothing": (["budget=0min"], "'0min' is none"),
     "a budget in no unit": (["budget=5parsecs"], "'5parsecs' is none"),
     "a corpus that is nowhere": (["text.corpus=nowhere.txt"], "nowhere.txt"),
+    "a corpus that is not built": (
+        ["text.corpus=nowhere/corpus"],
+        "Build it (regard corpus build PLAN.toml --out nowhere",
+    ),
+    "a vocabulary that is not learnt": (["text.vocabulary=./nowhere"], "Learn it (regard vocab train "),
     "heads that do not share": (["model.heads=3"], "cannot be shared by model.heads=3"),
     "too few positions": (["model.positions=16"], "positions for 16 tokens"),
     "a vocabulary too large": (["model.name={tiny}", "text.vocabulary={vocab}"], "Leave text.vocabulary out"),
     "an unknown key": (["text.lenght=12"], "Did you mean 'length'?"),
     "a rate of no hidden words": (["masking.rate=0"], "masking.rate must be above 0"),
+    "a rate that hides next to nothing": (["masking.rate=0.001"], "hides less than one of a batch's 512 tokens"),
     "shares that do not add up": (["masking.mask=0.5"], "sum to 1"),
     "everything held out": (["text.held_out=1"], "text.held_out must be"),
     "shares that do not add up, before anything is read": (["masking.mask=0.5", "text.corpus=/none"], "sum to 1"),

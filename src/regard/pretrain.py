@@ -50,7 +50,7 @@ from regard.train.plans import Budget, Progress
 
 STATES = "state.pt", "trunk.pt"  # what a run goes on from, the first that is there
 RATES = 1e-3, 1e-4  # of fresh weights; of a model that is gone on with, which larger steps make forget what it knows
-SIZES = "layers", "width", "heads", "inner_width"
+SIZES = "layers", "width", "heads", "inner_width", "positions"
 COUNTED = 100_000_000  # tokens of which neighbours are counted, by lot of documents: more say little more
 FEWEST, MOST = 10, 2**15  # times that a word comes whose neighbours are counted; words, for 8 bytes of memory a pair
 
@@ -105,7 +105,7 @@ def pretrain(
         _check_folder(recipe, folder, resume)  # another process may have trained here meanwhile
         torch.manual_seed(recipe.seed)
         text = gather(recipe.text, None if recipe.text.vocabulary else parent and parent[2], folder, share)
-        for line in text.said:
+        for line in (*recipes.idle(recipe), *text.said):
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)
         tell(f"held out: {text.tokens.sizes[held].sum():,} tokens in {held.sum():,} of {len(held):,} documents")

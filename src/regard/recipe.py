@@ -262,6 +262,11 @@ def check(recipe: Recipe | Pretraining) -> None:
             raise Problem(f"{key} must be {above}{'' if most == math.inf else f' and below {most}'}; it is {value}.")
     if isinstance(recipe, Pretraining):
         budget(recipe.budget)
+        if recipe.masking.rate * recipe.train.batch_tokens < 1:
+            raise Problem(
+                f"masking.rate={recipe.masking.rate} hides less than one of a batch's {recipe.train.batch_tokens:,} "
+                "tokens. Raise it, or train.batch_tokens."
+            )
         names = [probe.name for probe in recipe.probe]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise Problem(f"Two probes are named '{twice}'. Name each for what it asks.")
@@ -271,6 +276,22 @@ def check(recipe: Recipe | Pretraining) -> None:
             )
     elif not (recipe.train.epochs or recipe.train.steps or recipe.train.minutes):
         raise Problem("The run would never end: give train.epochs, train.steps or train.minutes above 0.")
+
+
+def idle(recipe: Pretraining) -> list[str]:
+    """What a recipe says to no effect, each with the reason."""
+    said, usual = (toml.flat(dataclasses.asdict(one)) for one in (recipe, Pretraining()))
+    own = bool(recipe.model.name)
+    reasons = {
+        "model.start": own and "for weights are not fresh",
+        "text.size": (own or bool(recipe.text.vocabulary)) and "for no vocabulary is learnt",
+        "train.muon_decay": recipe.train.optimizer != "muon" and "for train.optimizer is another",
+        **dict.fromkeys(
+            ("replaced.width", "replaced.layers", "replaced.weight"),
+            recipe.train.objective != "replaced" and "for train.objective is another",
+        ),
+    }
+    return [f"{key}={said[key]}: left aside, {why}" for key, why in reasons.items() if why and said[key] != usual[key]]
 
 
 def holds_run(out: str, *, resume: bool) -> bool:

@@ -69,12 +69,13 @@ class Screen:
             fixed = ("kind", "step", "epoch", "low", "high")
             name, value = next((k, v) for k, v in row.items() if k not in fixed)
             when = f"step {row['step']:,}" if "languages" in row else f"epoch {row['epoch']:.1f}"
-            line = f"{when}: validation {name} {value:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            self.tell(line)
+            self.tell(
+                f"{when}: validation {name} {_with_doubt(value, row['low'], row['high'], '.3f', 'a language has')}"
+            )
             for found in row.get("languages", ()):
                 self.tell("  " + _guesses(found))
             for name, (value, low, high) in row.get("probes", {}).items():
-                self.tell(f"  probe {name}: accuracy {value:.3f} [{low:.3f}, {high:.3f}]")
+                self.tell(f"  probe {name}: accuracy {_with_doubt(value, low, high, '.3f')}")
             for name, (value, low, high) in row.get("scores", {}).items():
                 self.tell(f"  {name}: {_with_doubt(value, low, high, '.1%')}")
             return
@@ -116,9 +117,11 @@ def _guesses(found: dict[str, Any]) -> str:
         return _with_doubt(score["value"], score["low"], score["high"], form)
 
     said = f"{found['language']}: top-1 {of('top1')}, top-5 {of('top5')}, loss {of('loss')}"
-    return said + (f", pseudo-perplexity {of('pseudo')}" if found["pseudo"] else "")
+    said += f", pseudo-perplexity {of('pseudo')}" if found["pseudo"] else ""
+    unknown = found["unknown"] / max(1, found["places"])
+    return said + (f"; {unknown:.0%} of these tokens are [UNK], which is easy to guess" if unknown > 0.005 else "")
 
 
-def _with_doubt(value: float, low: float, high: float, form: str) -> str:
-    doubt = "(of one document)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+def _with_doubt(value: float, low: float, high: float, form: str, whose: str = "of") -> str:
+    doubt = f"({whose} one document)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
     return f"{value:{form}} {doubt}"

@@ -43,6 +43,8 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
     What is made goes into `folder`, tokens into the corpus's own folder where that can be written to; what is there
     already is taken. Raises `Problem` for text that cannot be read.
     """
+    if recipe.vocabulary:  # found, or not, before an hour goes into a corpus
+        tokenizer = _named(recipe)
     corpus, said = _corpus(recipe, folder, share)
     if tokenizer is None:
         tokenizer = _tokenizer(recipe, corpus, folder, share)
@@ -78,6 +80,11 @@ def _corpus(recipe: TextRecipe, folder: Path, share: Share) -> tuple[Path, list[
             if build.is_of(_plan(recipe, path), made):
                 return made, []
         return made, [f"{path} has changed or is gone since this run began, which goes on with what it read then"]
+    if not (path.suffix or path.exists() or set(path.name) & set("*?[")):
+        raise Problem(
+            f"There is no corpus {path} here, as text.corpus has it. Build it (regard corpus build PLAN.toml --out "
+            f"{path}), or name another with --corpus."
+        )
     plan = _plan(recipe, path)
     if (made / build.MANIFEST).exists() and not build.is_of(plan, made):
         raise Problem(
@@ -115,9 +122,21 @@ def _refuse_reading(recipe: TextRecipe, path: Path) -> None:
         )
 
 
+def _named(recipe: TextRecipe) -> Tokenizer:
+    name = recipe.vocabulary
+    try:
+        return tokenizer_of(name)
+    except Problem as problem:
+        if Path(name).expanduser().exists():
+            raise
+        raise Problem(
+            f"There is no vocabulary {name} here, as text.vocabulary has it. Learn it (regard vocab train "
+            f"{recipe.corpus or 'CORPUS'} --size {recipe.size} --out {name}), or leave it out. As one of the hub: "
+            f"{problem}"
+        ) from None
+
+
 def _tokenizer(recipe: TextRecipe, corpus: Path, folder: Path, share: Share) -> Tokenizer:
-    if recipe.vocabulary:
-        return tokenizer_of(recipe.vocabulary)
     learnt, whose = folder / "vocab", folder / "vocab" / LEARNT
     of = f"{recipe.size} ids of corpus {build.read(corpus).get('content')}\n"
     begun = (folder / "recipe.toml").exists()

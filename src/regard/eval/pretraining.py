@@ -100,6 +100,8 @@ def _scores(found: Sequence[Guesses], guesser: str) -> str:
         if score is not None
     ]
     caption = f"Guessed by {guesser}. Each hidden token stands for itself; intervals by resampling documents."
+    unknown = [f"{own.unknown:,} in {own.language}" for own in found if own.unknown]
+    caption += f" Tokens that the vocabulary cannot write, and [UNK] is right: {', '.join(unknown)}." if unknown else ""
     return table(head, rows, caption=caption, numbers=(2, 3, 5))
 
 

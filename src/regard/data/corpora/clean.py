@@ -269,7 +269,7 @@ def _fixer() -> tuple[Callable[..., str], Any]:
         import ftfy
     except ImportError:
         raise Problem(
-            "Unicode is repaired by ftfy. Run: pip install 'regard[corpus]', or say repair = false."
+            "Unicode is repaired by ftfy. Run: pip install 'regard[corpus]', or set repair = false in a plan's [clean]."
         ) from None
     return ftfy.fix_text, ftfy.TextFixerConfig(uncurl_quotes=False, fix_character_width=False, explain=False)
 
