@@ -136,6 +136,10 @@ def test_carriage_returns_end_lines_where_nothing_else_does(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("一。\rtwo\r\rthree\r".encode())
     assert [document.text for document in all_of(path)] == ["一。\ntwo", "three"]
+    path.write_bytes(b"far\roff " + b"-" * 70_000 + b"\n\nwhole\n\nlast")
+    assert [document.text[-5:] for document in all_of(path)] == ["-----", "whole", "last"]
+    path.write_bytes(b"near\rby\n\nlast")
+    assert [document.text for document in all_of(path)] == ["near\rby", "last"]
 
 
 def test_a_column_is_looked_for_in_many_rows(tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ def _lines(path: Path, source: Source, stream: BinaryIO) -> Iterator[tuple[int, 
     """Lines with their numbers; bytes that are no text stay in them as halves of characters."""
     start = stream.peek(1 << 16)[: 1 << 16]  # type: ignore[attr-defined]
     encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
-    end = "\n" if b"\n" in start or b"\r" not in start else "\r"  # as old files have it
+    end = "\n" if b"\n" in start or b"\r" not in start else ""  # or carriage returns end lines, as in old files
     try:
         sample = start.decode(encoding, "surrogateescape")
         text = io.TextIOWrapper(stream, encoding, "surrogateescape", newline=end)
