@@ -184,7 +184,6 @@ class Clock:
 
 def regard(options: argparse.Namespace) -> dict[str, float]:
     """A recipe's run without folder and evaluations; also the operations that a token costs."""
-    import numpy as np
     from torch._dynamo.utils import counters
 
     from regard.data.ahead import ahead

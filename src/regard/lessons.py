@@ -38,8 +38,6 @@ from regard.recipe import Pretraining
 from regard.system import System
 from regard.train.objectives import Objective, masked_words, with_detection, with_pairs
 
-MANY_UNKNOWN = 0.01  # share of tokens
-
 
 class Words:
     """Hidden words are guessed; the other lessons are told by how they differ from this one."""
@@ -52,13 +50,6 @@ class Words:
         self.system, self.model, self.recipe, self.text, self.held = system, system.model, recipe, text, held
         self.said: list[str] = []  # what whoever learns should know
         self.equip()
-        number = text.tokenizer.number("[UNK]")
-        unknown = 0.0 if number is None else self.counts[number] / max(1, self.counts.sum())
-        if unknown > MANY_UNKNOWN:
-            self.said.append(
-                f"{unknown:.1%} of the tokens are [UNK], for the vocabulary cannot write them; where it should, learn "
-                "one of this text"
-            )
 
     def equip(self) -> None:
         """Gives the model what it lacks for this lesson."""

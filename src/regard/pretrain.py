@@ -104,7 +104,7 @@ def pretrain(
     with disk.alone(folder, "training"), torch.random.fork_rng():
         _check_folder(recipe, folder, resume)  # another process may have trained here meanwhile
         torch.manual_seed(recipe.seed)
-        text = gather(recipe.text, None if recipe.text.vocabulary else parent and parent[2], folder, share)
+        text = gather(recipe.text, parent and parent[2], folder, share)
         for line in (*recipes.idle(recipe), *text.said):
             tell(line)
         held = text.tokens.held_out(recipe.text.held_out, recipe.text.held_out_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from regard import disk, hub
 from regard.data.corpora import build, reading
@@ -23,6 +26,7 @@ from regard.text.tokenizer import Tokenizer, wordpiece
 
 Share = Callable[[str], Callable[[float], object]]  # for what is being done, who is told the share of it that is done
 LEARNT = "learnt.txt"  # of how many ids, and of which corpus, a vocabulary was learnt in a run's folder
+ASKED, MANY_UNKNOWN = 4_000_000, 0.01  # tokens that are asked whether they are [UNK]; the share that is worth a word
 HOW_READ = "format", "text", "document", "encoding"  # what a recipe says of files, as a plan of a source
 
 
@@ -38,10 +42,11 @@ class RunningText:
 
 
 def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share: Share) -> RunningText:
-    """Builds the corpus where it is not built, learns a vocabulary where none is named, and numbers the tokens.
+    """Builds the corpus where it is not built, learns a vocabulary where there is none, and numbers the tokens.
 
-    What is made goes into `folder`, tokens into the corpus's own folder where that can be written to; what is there
-    already is taken. Raises `Problem` for text that cannot be read.
+    The recipe's vocabulary comes before `tokenizer`, which is that of a model to go on with. What is made goes into
+    `folder`, tokens into the corpus's own folder where that can be written to; what is there already is taken. Raises
+    `Problem` for text that cannot be read.
     """
     if recipe.vocabulary:  # found, or not, before an hour goes into a corpus
         tokenizer = _named(recipe)
@@ -60,6 +65,13 @@ def gather(recipe: TextRecipe, tokenizer: Tokenizer | None, folder: Path, share:
                 write(place, reading.documents(corpus, share("numbering tokens")), tokenizer, words=recipe.words)
     tokens = Tokens(place, tokenizer)
     said.append(f"text: {len(tokens.ids):,} tokens of {', '.join(tokens.languages)} from {corpus}, in {place}")
+    some = tokens.ids[:: 1 + len(tokens.ids) // ASKED]
+    unknown = np.count_nonzero(some == tokenizer.number("[UNK]")) / max(1, len(some))
+    if unknown > MANY_UNKNOWN:
+        said.append(
+            f"{unknown:.1%} of the tokens are [UNK], for the vocabulary cannot write them; where it should, learn one "
+            "of this text"
+        )
     return RunningText(tokens, tokenizer, reading.times(corpus), key.hexdigest(), said)
 
 
@@ -80,7 +92,7 @@ def _corpus(recipe: TextRecipe, folder: Path, share: Share) -> tuple[Path, list[
             if build.is_of(_plan(recipe, path), made):
                 return made, []
         return made, [f"{path} has changed or is gone since this run began, which goes on with what it read then"]
-    if not (path.suffix or path.exists() or set(path.name) & set("*?[")):
+    if not (path.suffix or path.exists() or glob.has_magic(str(path))):
         raise Problem(
             f"There is no corpus {path} here, as text.corpus has it. Build it (regard corpus build PLAN.toml --out "
             f"{path}), or name another with --corpus."

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from regard.batch import Encoding, Packed
 from regard.data.masking import Alphabet, Masking, chance, hide_all
 from regard.data.packing import batches
-from regard.data.passages import Passage
+from regard.data.passages import Passage, drawn
 from regard.data.pretraining import frame
 from regard.errors import Problem
 from regard.measure.resample import over_first, percentiles, share_over_first
@@ -73,7 +73,7 @@ def guesses(
     # One pass over both, so that the share done is of all work.
     asked = [*encodings, *(encodings[row] for row in rows)]
     losses, ranks = answers(model, asked, [*places, *alone[:, None]], alphabet.mask, advance=advance)
-    owners = np.repeat(np.arange(len(encodings)), [len(own) for own in places])
+    owners = _owners(places)
     truth = np.concatenate([owners[:0], *(e.ids[own] for e, own in zip(encodings, places, strict=True))])
     unknown = truth == tokenizer.number("[UNK]")
     many, size = slice(len(owners)), len(encodings)
@@ -122,11 +122,14 @@ def _drawn(encodings: Sequence[Encoding], languages: NDArray[np.str_], most: int
     Of all passages, for neighbours are alike: as many tokens of a few whole passages tell less of a language.
     """
     plain = [np.flatnonzero(words_of(e) >= 0) for e in encodings]
-    owners = np.repeat(np.arange(len(plain)), [len(own) for own in plain])
-    order = np.random.default_rng(seed).permutation(len(owners))
-    chosen = [order[languages[owners[order]] == language][:most] for language in np.unique(languages)]
-    found = np.sort(np.concatenate([order[:0], *chosen]))
-    return owners[found], np.concatenate([owners[:0], *plain])[found]
+    owners = _owners(plain)
+    chosen = drawn(np.ones_like(owners), languages[owners], most, seed)
+    return owners[chosen], np.concatenate([owners[:0], *plain])[chosen]
+
+
+def _owners(places: Sequence[Places]) -> Places:
+    """The passage of each place of all: (places of all,)."""
+    return np.repeat(np.arange(len(places)), [len(own) for own in places])
 
 
 def answers(

@@ -156,8 +156,7 @@ def read(folder: str | Path) -> dict[str, Any]:
         with disk.alone(path.parent, BUILDING):  # or there is a process to wait for
             raise Problem(f"The corpus in {folder} is not finished. Call `regard corpus build` again, and it goes on.")
     if not path.exists():
-        cure = "Name its folder" if path.parent.name == MANIFEST else f"It has no {MANIFEST}. Name the folder"
-        raise Problem(f"{folder} holds no corpus. {cure} that --out named.")
+        raise Problem(f"{folder} holds no corpus: it is no folder with a {MANIFEST}. Name the one that --out named.")
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -164,7 +164,8 @@ def _json(path: Path, source: Source, stream: BinaryIO) -> Iterator[Document]:
             yield _told(path, f"line {number}", line)._replace(reason=UNDECODABLE if LONE.search(line) else "no json")
             continue
         rows += 1
-        known |= row.keys() if rows <= SAMPLE else set()
+        if rows <= SAMPLE:
+            known |= row.keys()
         if isinstance(row.get(source.text), str):
             yield from _parted(path, f"line {number}", row[source.text])
         else:
